@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
-from shipbench.backbones import input_size_of
+from shipbench.backbones import input_size_of, repeated_layers
 from shipbench.errors import InputError
 
 AUTO = "auto"
+_STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
 def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
@@ -19,7 +21,8 @@ def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
     ``auto`` is every norm (``norms``), or every linear layer of the repeated blocks and stages, or, in a model without
     any, every convolution without groups there. Otherwise ``text`` is a comma list of the last parts of names, as in
     ``qkv,fc1``.
-    Raises ``InputError`` for a name that no layer has, and for a layer whose weights timm reads without calling it.
+    Raises ``InputError`` for a name that no layer has, for a layer whose weights timm reads without calling it, and
+    without ``norms`` for a convolution that standardises its weights.
     """
     called = _called_layers(backbone)
     if text.strip() == AUTO:
@@ -27,7 +30,7 @@ def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
     layers = {name for name, _ in _layers(backbone)}
     chosen: list[str] = []
     for part in (part.strip() for part in text.split(",")):
-        matching = [name for name in layers if name == part or name.endswith(f".{part}")]
+        matching = named(part, layers)
         if not part or not matching:
             endings = ", ".join(sorted({name.rpartition(".")[2] for name in called}))
             raise InputError(f"target_modules: no layer of the backbone is called {part!r}; it has {endings}")
@@ -38,28 +41,34 @@ def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
             f"target_modules: timm computes {unused[0]} without calling it, so a tuner would have no effect there; "
             "leave it out"
         )
+    if not norms:
+        _refuse_standardised(backbone, chosen)
     return sorted(set(chosen))
+
+
+def named(part: str, layers: Iterable[str]) -> list[str]:
+    """Return those of ``layers`` whose name is ``part`` or ends with it after a dot."""
+    return [name for name in layers if f".{name}".endswith(f".{part}")]
+
+
+def _refuse_standardised(backbone: nn.Module, layers: Iterable[str]) -> None:
+    standardised = [name for name in layers if isinstance(backbone.get_submodule(name), _STANDARDISED)]
+    if standardised:
+        raise InputError(
+            f"target_modules: {min(standardised)} standardises its weights in every pass, so a tuner would change "
+            "something else than these weights; leave it out"
+        )
 
 
 def _automatic(backbone: nn.Module, called: set[str], norms: bool) -> list[str]:
     if norms:
         return [name for name, module in backbone.named_modules() if name in called and _is_norm(module)]
     for kind in (nn.Linear, nn.Conv2d):
-        repeated = [
-            name
-            for name, module in backbone.named_modules()
-            if name in called and _is_plain(module, kind) and any(part.isdigit() for part in name.split("."))
-        ]
-        if repeated:
+        if repeated := [name for name in repeated_layers(backbone, kind) if name in called]:
             return repeated
     raise InputError(
         "the backbone has no linear layers or convolutions in repeated blocks; name some in target_modules"
     )
-
-
-def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    # A low rank does not divide into the groups of a grouped convolution.
-    return type(module) is kind and not (isinstance(module, nn.Conv2d) and module.groups > 1)
 
 
 def _called_layers(backbone: nn.Module) -> set[str]:

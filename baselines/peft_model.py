@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from shipbench.adapting import with_head
 from shipbench.backbones import classifiers_of, feature_width, pooled_features
-from shipbench.errors import InputError, one_line
+from shipbench.errors import InputError
 from shipbench.hardware.determinism import any_kernel
 from shipbench.methods import BuildContext, Built
 from shipbench.prompting import new_head
@@ -27,6 +27,7 @@ from shipbench.prompting.full_precision import full_precision
 from shipbench.prompting.kernels import attention_of_modules
 from shipbench.settings import whole_number
 
+from .peft_checks import refuse_fewer_factors, refuse_unfit_layers, refusing
 from .peft_layers import target_layers
 from .peft_library import Variant
 
@@ -83,7 +84,7 @@ class PeftModel(nn.Module):
         Raises ``InputError`` for a tuner that the library cannot merge.
         """
         tuner = copy.deepcopy(self.tuner).eval()
-        merged = _refusing(tuner.merge_and_unload, "the library cannot merge this tuner into the backbone")
+        merged = refusing(tuner.merge_and_unload, "the library cannot merge this tuner into the backbone")
         weights = {name: value.clone() for name, value in merged.state_dict().items()}
         return with_head(weights, self.head, classifiers_of(merged))
 
@@ -196,8 +197,9 @@ def build_peft(variant: Variant, context: BuildContext) -> Built:
     backbone.cpu()
     with torch.random.fork_rng(), _silence():
         torch.manual_seed(seed)
-        tuner = _refusing(lambda: _wrapped(backbone, config), f"{variant.method} does not fit these layers")
-    _refuse_fewer_factors(variant, config, tuner.model.get_submodule(layers[0]))
+        tuner = refusing(lambda: _wrapped(backbone, config), f"{variant.method} does not fit these layers")
+        refuse_unfit_layers(variant, tuner.model, layers)
+    refuse_fewer_factors(variant, config, tuner.model.get_submodule(layers[0]), _ADAPTER)
     model = _MODELS.get(variant.tuner.name, PeftModel)(tuner, layers, width, context.num_classes).to(place)
     return Built(model, {"peft_seed": seed, "peft_version": version("peft")})
 
@@ -215,7 +217,7 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
     if "feedforward_modules" in values:
         suffixes = tuple(part.strip() for part in values["feedforward_modules"].split(","))
         values["feedforward_modules"] = _pattern([name for name in layers if name.endswith(suffixes)])
-    return _refusing(lambda: _configuration_class(variant, peft)(**values), f"{variant.method} has no such settings")
+    return refusing(lambda: _configuration_class(variant, peft)(**values), f"{variant.method} has no such settings")
 
 
 def _decided(variant: Variant, settings: Any) -> dict[str, Any]:
@@ -253,24 +255,3 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _refuse_fewer_factors(variant: Variant, config: Any, layer: Any) -> None:
-    """Raise ``InputError`` if BOFT's layers have fewer butterfly factors than their configuration.
-
-    The library compiles a CUDA extension when it builds BOFT. If that fails, it uses one factor, which makes it OFT.
-    """
-    factors = getattr(config, "boft_n_butterfly_factor", 1)
-    if factors > 1 and len(layer.boft_R[_ADAPTER]) < factors:
-        raise InputError(
-            f"{variant.method} takes boft_n_butterfly_factor={factors} only with a GPU and a CUDA compiler (nvcc and "
-            "ninja); here, the library would use 1"
-        )
-
-
-def _refusing(work: Callable[[], Any], what: str) -> Any:
-    """Return ``work()``; raise ``InputError`` with the library's reason for an error in it."""
-    try:
-        return work()
-    except (ValueError, TypeError, RuntimeError, AttributeError, AssertionError, ArithmeticError, LookupError) as error:
-        raise InputError(f"{what}: {one_line(error)}") from error

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         has_stochastic_depth,
         refuse_unadaptable,
         refuse_unpromptable,
+        repeated_layers,
     )
     from shipbench.backbones.features import feature_width, input_size_of, pooled_features, refuse_another_size
     from shipbench.backbones.loading import (
@@ -45,6 +46,7 @@ __all__ = [
     "refuse_another_size",
     "refuse_unadaptable",
     "refuse_unpromptable",
+    "repeated_layers",
     "require_finite",
     "sha256_of",
 ]
@@ -68,6 +70,7 @@ __getattr__ = names_from(
         "refuse_another_size": "features",
         "refuse_unadaptable": "architecture",
         "refuse_unpromptable": "architecture",
+        "repeated_layers": "architecture",
         "require_finite": "state_dicts",
         "sha256_of": "loading",
     },

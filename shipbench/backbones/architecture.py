@@ -7,6 +7,7 @@ from typing import Any
 from timm.layers import AttentionRope, DropPath
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from torch import nn
 
 from shipbench.errors import InputError
 
@@ -66,6 +67,26 @@ def _why_positions_are_unusable(model: Any) -> str:
     if any(getattr(block.attn, "num_kv_groups", 1) > 1 for block in model.blocks):
         return "several heads share keys and values"
     return ""
+
+
+def repeated_layers(model: nn.Module, kind: type[nn.Module]) -> list[str]:
+    """Return the names of the layers of class ``kind`` itself in repeated blocks and stages, without grouped ones."""
+    # A low rank does not divide into the groups of a grouped convolution.
+    return [
+        name
+        for name, module in model.named_modules()
+        if type(module) is kind
+        and getattr(module, "groups", 1) == 1
+        and any(part.isdigit() for part in name.split("."))
+    ]
+
+
+def largest_kernel(model: nn.Module) -> int:
+    """Return the side of the largest kernel in repeated blocks without linear layers, or 0 if they have any."""
+    if repeated_layers(model, nn.Linear):
+        return 0
+    kernels = (model.get_submodule(name).kernel_size for name in repeated_layers(model, nn.Conv2d))
+    return max((max(kernel) for kernel in kernels), default=0)
 
 
 def has_stochastic_depth(model: Any) -> bool:
