@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipbench.adapting import backbone_weights, with_head
-from shipbench.backbones import classifiers_of, feature_width, pooled_features
+from shipbench.backbones import feature_width, pooled_features
 from shipbench.prompting import new_head
 from shipbench.prompting.kernels import attention_of_modules
 from shipbench.settings import whole_number
@@ -35,5 +35,8 @@ class FullModel(nn.Module):
         return F.cross_entropy(self(images), labels)
 
     def merged_state(self) -> dict[str, Tensor]:
-        """Return the state of a plain timm model that computes the same."""
-        return with_head(backbone_weights(self.backbone), self.head, classifiers_of(self.backbone))
+        """Return the state of a plain timm model that computes the same.
+
+        Raises ``InputError`` for a model whose classifier is no linear layer.
+        """
+        return with_head(backbone_weights(self.backbone), self.head, self.backbone)

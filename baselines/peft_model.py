@@ -18,7 +18,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from shipbench.adapting import with_head
-from shipbench.backbones import classifiers_of, feature_width, pooled_features
+from shipbench.backbones import feature_width, pooled_features
 from shipbench.errors import InputError
 from shipbench.hardware.determinism import any_kernel
 from shipbench.methods import BuildContext, Built
@@ -81,12 +81,12 @@ class PeftModel(nn.Module):
     def merged_state(self) -> dict[str, Tensor]:
         """Return the state of the plain timm model that computes the same.
 
-        Raises ``InputError`` for a tuner that the library cannot merge.
+        Raises ``InputError`` for a tuner that the library cannot merge, and as ``with_head`` does.
         """
         tuner = copy.deepcopy(self.tuner).eval()
         merged = refusing(tuner.merge_and_unload, "the library cannot merge this tuner into the backbone")
         weights = {name: value.clone() for name, value in merged.state_dict().items()}
-        return with_head(weights, self.head, classifiers_of(merged))
+        return with_head(weights, self.head, merged)
 
 
 class AdaLora(PeftModel):

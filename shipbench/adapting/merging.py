@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +35,60 @@ def backbone_weights(model: nn.Module) -> dict[str, Tensor]:
     return _Weights(kept)
 
 
-def with_head(weights: dict[str, Tensor], head: nn.Linear, classifiers: Sequence[str] = ("head",)) -> dict[str, Tensor]:
-    """Return ``weights`` and those of ``head`` as each of the ``classifiers`` of a timm model, detached.
+def with_head(weights: dict[str, Tensor], head: nn.Linear, backbone: nn.Module) -> dict[str, Tensor]:
+    """Return ``weights`` and those of ``head`` in the classifier that timm gives to ``backbone``, detached.
 
-    A distilled model averages what its two classifiers compute, as a run does with the features.
+    Two classifiers of a distilled model get the same weights: it averages what they compute. A norm in front of a
+    classifier is a new one, which divides by sqrt(1 + eps), and the classifier's weight undoes this.
+    Raises ``InputError`` for a classifier of other layers.
     """
-    named = {f"{each}.{name}": value.clone() for each in classifiers for name, value in head.state_dict().items()}
+    layers = _new_layers(backbone, head.out_features, weights)
+    gains = {_parent(name): (1 + layer.eps) ** 0.5 for name, layer in layers.items() if _is_norm(layer)}
+    named = {}
+    for name, layer in layers.items():
+        values = layer.state_dict() if _is_norm(layer) else _as_classifier(name, layer, head, gains)
+        named.update({f"{name}.{key}": value.clone() for key, value in values.items()})
     return {name: value.detach() for name, value in (weights | named).items()}
+
+
+def _new_layers(backbone: nn.Module, classes: int, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the layers of a new classifier of a timm model, by name: those whose tensors ``weights`` lacks."""
+    # Shares the tensors, because a classifier is replaced and not changed.
+    whole: Any = copy.deepcopy(backbone, {id(tensor): tensor for tensor in _tensors(backbone)})
+    # RepViT averages two classifiers, or has one.
+    distilled = getattr(getattr(backbone, "head", None), "distillation", None)
+    with torch.random.fork_rng(devices=[]):
+        whole.reset_classifier(classes, **({} if distilled is None else {"distillation": distilled}))
+    leaves = {name: module for name, module in whole.named_modules() if not any(module.children())}
+    return {
+        name: module
+        for name, module in leaves.items()
+        if not all(f"{name}.{key}" in weights for key in module.state_dict())
+    }
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _as_classifier(name: str, layer: Any, head: nn.Linear, gains: Mapping[str, float]) -> dict[str, Tensor]:
+    """Return weight and bias of ``head`` for a layer of a classifier, a linear one or a 1 x 1 convolution."""
+    fits = isinstance(layer, (nn.Linear, nn.Conv2d)) and layer.bias is not None
+    if not fits or layer.weight.flatten(1).shape != head.weight.shape:
+        raise InputError(
+            f"the model cannot be merged: timm's classifier has {name}, which is not a linear layer on all features; "
+            "export it without --merged"
+        )
+    return {"weight": head.weight.reshape(layer.weight.shape) * gains.get(_parent(name), 1.0), "bias": head.bias}
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.BatchNorm1d)
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def weight_of(weights: Mapping[str, Tensor], part: str) -> Tensor:

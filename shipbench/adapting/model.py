@@ -71,13 +71,13 @@ class AdaptedModel(nn.Module):
         return self.adapter.learned()
 
     def merged_state(self) -> dict[str, Tensor]:
-        """Return the state of a plain timm model, with ``head.weight`` and ``head.bias``, that computes the same.
+        """Return the state of a plain timm model with a classifier that computes the same.
 
         Raises ``InputError`` if the method cannot be merged into the backbone.
         """
         weights = backbone_weights(self.backbone)
         self.adapter.merge(weights)
-        return with_head(weights, self.head)
+        return with_head(weights, self.head, self.backbone)
 
     def _features(self, tokens: Tensor) -> Tensor:
         """Return what the head reads (B, D) of the last block's tokens (B, N, D)."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import to_2tuple
 from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 
@@ -191,7 +192,8 @@ def _resize(model: Any, image_size: int, name: str) -> None:
     """Set the image size of a model; raise ``InputError`` for one that the architecture cannot have."""
     native = input_size_of(model)
     patches = getattr(model, "patch_embed", None)
-    check_image_size(image_size, int(getattr(patches, "patch_size", (1,))[0]), name)
+    # Some of timm's patch embeddings keep one number for both sides.
+    check_image_size(image_size, int(to_2tuple(getattr(patches, "patch_size", 1))[0]), name)
     if (image_size, image_size) == native:
         return
     if not hasattr(model, "set_input_size"):

@@ -98,10 +98,10 @@ def build(candidate: Candidate, options: BenchOptions, backbone: VisionTransform
 
 
 def _merged(model: nn.Module, backbone: VisionTransformer) -> VisionTransformer:
-    """Return a copy of ``backbone`` with the weights of a merged model."""
+    """Return a copy of ``backbone``, which has no classifier, with the weights of a merged model."""
     assert isinstance(model, Mergeable)
-    plain = copy.deepcopy(backbone)
-    plain.load_state_dict({key: value for key, value in model.merged_state().items() if not key.startswith("head.")})
+    plain, merged = copy.deepcopy(backbone), model.merged_state()
+    plain.load_state_dict({key: merged[key] for key in plain.state_dict() if key in merged})
     return plain
 
 

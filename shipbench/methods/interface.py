@@ -128,9 +128,10 @@ class Mergeable(Protocol):
     """A trained model that a plain timm model with other weights equals."""
 
     def merged_state(self) -> dict[str, Tensor]:
-        """Return the state of that timm model, its classifier as ``head.weight`` and ``head.bias``.
+        """Return the state of that timm model, with a classifier of the run's classes.
 
-        Raises ``InputError`` for a backbone that lacks a tensor which the merged model needs.
+        Raises ``InputError`` for a backbone that lacks a tensor which the merged model needs, and for one whose
+        classifier is no linear layer.
         """
         ...
 
