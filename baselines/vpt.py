@@ -12,8 +12,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shipbench.backbones import feature_width, refuse_unpromptable
+from shipbench.backbones.key_conversions import timm_name_of_vpt
 from shipbench.backbones.layouts import Layout
-from shipbench.backbones.namings import timm_name_of_vpt
 from shipbench.backbones.state_dicts import (
     build_vit,
     fuse_qkv,

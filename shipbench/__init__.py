@@ -11,7 +11,7 @@ from shipbench.runtime.version import VERSION
 if TYPE_CHECKING:
     from shipbench.record import RunRecord
     from shipbench.results.loading import load_results
-    from shipbench.runs.progress import print_progress
+    from shipbench.runs.event_text import print_progress
     from shipbench.runs.run import run
     from shipbench.spec import RunSpec
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from shipbench.backbones.families import CLIP, DINO, DINOV2, GOOGLE, MAE, MOCO, SINE_COSINE, Family
-from shipbench.backbones.namings import (
+from shipbench.backbones.key_conversions import (
     HF_CLIP_RULES,
     OPENAI_RULES,
     Weights,

@@ -28,7 +28,7 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import Method, as_frozen_features
 from shipbench.results.store import Store
 from shipbench.runs import preparation, recording
-from shipbench.runs.loaded import copy_of_backbone
+from shipbench.runs.backbone_cache import copy_of_backbone
 from shipbench.spec import RunSpec
 from shipbench.tasks.catalogue import VTAB
 from shipbench.training.loop import evaluate, fit

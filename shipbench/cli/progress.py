@@ -11,7 +11,7 @@ from shipbench.cli.documents import JSON_LINES, print_event
 from shipbench.events import EpochDone, Event, Finished, Listener, Lost, Note, Started
 from shipbench.planning.plan import PlannedRun
 from shipbench.record import RunRecord
-from shipbench.runs.progress import LOST, describe_epoch, is_tenth, outcome
+from shipbench.runs.event_text import LOST, describe_epoch, is_tenth, outcome
 from shipbench.runtime.console import err_console, say
 
 

@@ -22,7 +22,7 @@ from shipbench.runtime.console import out_console
 from shipbench.runtime.interrupts import Terminated
 
 if TYPE_CHECKING:
-    from shipbench.results.progress import ActiveRun, FolderStatus, PendingRun, TrainedEpochs
+    from shipbench.results.folder_status import ActiveRun, FolderStatus, PendingRun, TrainedEpochs
 
 _INTERVAL_SECONDS = 2.0
 _MOST_ROWS = 20
@@ -68,7 +68,7 @@ def _watch(results: Path) -> None:
 def _state(results: Path) -> FolderStatus:
     """Return the state of a results folder; the engine of a run in a cluster's queue says what the queue says."""
     from shipbench.engine.executors.slurm_queue import queue_of
-    from shipbench.results.progress import folder_status
+    from shipbench.results.folder_status import folder_status
 
     state, queue = folder_status(results), queue_of(results)
     return replace(

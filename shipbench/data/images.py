@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from shipbench.counts import counted
-from shipbench.data.signatures import impostor
 from shipbench.data.types import ImageFormat
 from shipbench.errors import InputError, system_reason
+from shipbench.runtime.file_kinds import impostor
 
 ImageKind: TypeAlias = Literal["jpeg", "png", "webp", "webp-lossless", "bmp", "ppm", "tiff", "gif", "array", "unknown"]
 

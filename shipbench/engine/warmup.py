@@ -7,7 +7,7 @@ from functools import cache
 from shipbench import data
 from shipbench.backbones import RANDOM, load_backbone, preprocessing_of
 from shipbench.planning.plan import Plan
-from shipbench.runs.loaded import copy_of_backbone
+from shipbench.runs.backbone_cache import copy_of_backbone
 from shipbench.runtime.console import say_once
 
 

@@ -10,7 +10,7 @@ from shipbench import data
 from shipbench.backbones import Origin, pinned_origin
 from shipbench.backbones.pinned import no_stochastic_depth
 from shipbench.errors import InputError
-from shipbench.planning.origins import remembered_origin
+from shipbench.planning.origin_cache import remembered_origin
 from shipbench.spec import ResolvedSpec, RunSpec
 from shipbench.tasks import Task
 

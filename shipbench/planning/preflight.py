@@ -13,8 +13,8 @@ from shipbench.data.sources import completed, open_filled
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
 from shipbench.results.store import Store
+from shipbench.runtime.checkpoint_interval import checkpoint_seconds
 from shipbench.runtime.console import say_once
-from shipbench.runtime.intervals import checkpoint_seconds
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task
 

@@ -26,8 +26,8 @@ from torch import Tensor
 from shipbench.backbones.state_dicts import weights_sha256
 from shipbench.errors import one_line
 from shipbench.events import Emitter
+from shipbench.runtime.checkpoint_interval import checkpoint_seconds
 from shipbench.runtime.files import atomic_path
-from shipbench.runtime.intervals import checkpoint_seconds
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.training.history import EpochReport, Evaluation
 from shipbench.training.snapshot import Snapshot

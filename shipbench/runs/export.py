@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from shipbench.backbones import RANDOM, Preprocessing, load_backbone, sha256_of
 from shipbench.backbones.state_dicts import weights_sha256
-from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, one_line
 from shipbench.events import DISCARD
 from shipbench.methods import BuildContext, get_method
@@ -26,6 +25,7 @@ from shipbench.results.store import EXPORT_FORMAT, Store
 from shipbench.runs.finished import trained_record, weights_of
 from shipbench.runs.photographs import Unreadable, read_photographs
 from shipbench.runtime.console import say
+from shipbench.runtime.file_kinds import impostor
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.json_text import parse_json
 from shipbench.settings import canonical_json, configure

@@ -27,8 +27,8 @@ from shipbench.hardware.device import resolve_device
 from shipbench.hardware.memory import keep_freed_memory
 from shipbench.hardware.precision import ComputeContext, resolve_precision
 from shipbench.methods import BuildContext, Built, FrozenFeatures, as_frozen_features, releases_of
+from shipbench.runs.backbone_cache import copy_of_backbone
 from shipbench.runs.features import block_features, cached_features, frozen_features
-from shipbench.runs.loaded import copy_of_backbone
 from shipbench.runtime.files import file_sha256
 from shipbench.runtime.version import VERSION, git_commit
 from shipbench.spec import ResolvedSpec, RunSpec

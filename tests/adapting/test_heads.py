@@ -83,4 +83,6 @@ def test_the_norm_of_a_classifier_keeps_its_epsilon() -> None:
     torch.testing.assert_close(state["head.1.weight"], 2 * head.weight.detach())
     assert not any(value.requires_grad for value in state.values())
     norm = nn.BatchNorm1d(8).state_dict()
-    assert {key: state[f"head.0.{key}"].tolist() for key in norm} == {key: value.tolist() for key, value in norm.items()}
+    assert {key: state[f"head.0.{key}"].tolist() for key in norm} == {
+        key: value.tolist() for key, value in norm.items()
+    }

@@ -170,7 +170,9 @@ def test_in_bf16_images_take_half_the_memory_of_a_gpu(monkeypatch: pytest.Monkey
         assert [max(count for count in range(1, 5) if fits(each, count)) for each in runs] == fitting
 
 
-@pytest.mark.parametrize(("device", "jobs", "sizes"), [("cuda", 2, [4, 4]), ("cuda", 3, [2] * 4), ("cuda:1", 2, [2] * 4)])
+@pytest.mark.parametrize(
+    ("device", "jobs", "sizes"), [("cuda", 2, [4, 4]), ("cuda", 3, [2] * 4), ("cuda:1", 2, [2] * 4)]
+)
 def test_processes_on_a_gpu_share_its_memory(
     device: str, jobs: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from shipbench.data.signatures import impostor
 from shipbench.errors import InputError
+from shipbench.runtime.file_kinds import impostor
 
 Parts: TypeAlias = tuple[str, ...]
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, one_line, system_reason
+from shipbench.runtime.file_kinds import impostor
 
 _BLOCK_BYTES = 1 << 23
 _KEPT_BYTES = 1 << 28

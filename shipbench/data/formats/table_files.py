@@ -13,8 +13,8 @@ from shipbench.data.formats.labels import quoted_few
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.formats.table_columns import Table
 from shipbench.data.images import read_bytes
-from shipbench.data.signatures import impostor
 from shipbench.errors import InputError
+from shipbench.runtime.file_kinds import impostor
 
 _TABLE_SUFFIXES = (".csv", ".tsv")
 _DELIMITERS = (",", ";", "\t", "|")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shipbench.data.images import read_bytes
-from shipbench.data.signatures import impostor
 from shipbench.data.types import Entry
 from shipbench.errors import InputError
+from shipbench.runtime.file_kinds import impostor
 
 _LINE = re.compile(r"(.*[^ \t])[ \t]+([^ \t]+)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")

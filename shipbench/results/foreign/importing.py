@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from shipbench.data.signatures import impostor
 from shipbench.errors import InputError, one_line
 from shipbench.record import IMPORTED, NAN, SEED_UNKNOWN, RunRecord, time_now
 from shipbench.results.foreign.result import (
@@ -27,6 +26,7 @@ from shipbench.results.foreign.tasks import catalogued_task
 from shipbench.results.foreign.text import read_text
 from shipbench.results.loading import load_rows
 from shipbench.results.store import RunTables, Store
+from shipbench.runtime.file_kinds import impostor
 from shipbench.runtime.files import file_sha256, seen_from
 from shipbench.tasks import TASKS
 

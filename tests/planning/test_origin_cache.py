@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from shipbench.backbones import Origin
-from shipbench.planning import origins
-from shipbench.planning.origins import remembered_origin
+from shipbench.planning import origin_cache
+from shipbench.planning.origin_cache import remembered_origin
 from tests.data.builders import disk_is_full
 
 ORIGIN = Origin("vit", "a" * 64, 14, (0.5, 0.25, 0.125), (1.0, 2.0, 3.0), "w.pth", "ema", "MAE", ("a note",))
@@ -49,7 +49,7 @@ def test_weights_are_loaded_once(load: Loads, file: Path) -> None:
 def test_a_full_cache_disk_only_makes_the_next_plan_load_again(
     load: Loads, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(origins, "atomic_path", disk_is_full)
+    monkeypatch.setattr(origin_cache, "atomic_path", disk_is_full)
     assert [remembered_origin("vit", str(file), None, load) for _ in range(2)] == [ORIGIN] * 2
     assert load.count == 2
 
@@ -111,9 +111,9 @@ def test_a_changed_file_or_entry_is_noticed(
 def test_other_code_loads_again(
     load: Loads, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
-    monkeypatch.setattr(origins, "version", lambda _: "1")
+    monkeypatch.setattr(origin_cache, "version", lambda _: "1")
     remembered_origin("vit", "random", None, load)
-    monkeypatch.setattr(origins, name, value)
+    monkeypatch.setattr(origin_cache, name, value)
     remembered_origin("vit", "random", None, load)
     assert load.count == 2
 

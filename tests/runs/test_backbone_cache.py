@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from shipbench import RunSpec, run
 from shipbench.backbones import load_backbone, origin_of, preprocessing_of
 from shipbench.methods.ship import attributes
-from shipbench.runs import loaded
-from shipbench.runs.loaded import copy_of_backbone
+from shipbench.runs import backbone_cache
+from shipbench.runs.backbone_cache import copy_of_backbone
 from tests.data.builders import vtab_tree
 from tests.faults.grids import TIMES
 
@@ -25,7 +25,7 @@ SETTINGS = {"image_size": 64, "epochs": 1, "prototypes": 3}
 
 
 class Loads:
-    """Counts the backbones that are loaded."""
+    """Counts the backbones that are backbone_cache."""
 
     count = 0
 
@@ -37,10 +37,10 @@ class Loads:
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loads]:
     loads = Loads()
-    loaded._loaded.cache_clear()
-    monkeypatch.setattr(loaded, "load_backbone", loads)
+    backbone_cache._loaded.cache_clear()
+    monkeypatch.setattr(backbone_cache, "load_backbone", loads)
     yield loads
-    loaded._loaded.cache_clear()
+    backbone_cache._loaded.cache_clear()
 
 
 def test_a_copy_is_what_would_be_loaded_and_belongs_to_its_run(loads: Loads) -> None:
@@ -69,7 +69,7 @@ def test_settings_and_changed_files_are_loaded_again_and_few_are_kept(loads: Loa
     for options in ((None, 0.1), (64, 0.1), (64, 0.2)):
         copy_of_backbone("test_vit", "random", *options)
     assert loads.count == 5
-    assert loaded._loaded.cache_info().currsize == 2
+    assert backbone_cache._loaded.cache_info().currsize == 2
 
 
 def test_the_second_run_loads_no_backbone_and_clusters_nothing(

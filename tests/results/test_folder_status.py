@@ -17,9 +17,9 @@ from safetensors.torch import save
 from shipbench.engine.executors.slurm_queue import queue_of
 from shipbench.errors import InputError, StoreError
 from shipbench.events import DISCARD, Emitter
-from shipbench.results import claims, progress
+from shipbench.results import claims
+from shipbench.results.folder_status import folder_status, trained_epochs
 from shipbench.results.plans import PlanEntry, load_plans, remove_ended, write_plan
-from shipbench.results.progress import folder_status, trained_epochs
 from shipbench.results.store import Store
 from shipbench.runs.checkpoints import Checkpoint, _digest
 from shipbench.training.history import EpochReport
@@ -61,7 +61,7 @@ def test_every_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claim_file(tmp_path)
     written = checkpoint(tmp_path, "a1", 3, 10).stat().st_mtime
     checkpoint(tmp_path, "i1", 4, 10)
-    monkeypatch.setattr(progress.time, "time", lambda: written + 6)
+    monkeypatch.setattr("shipbench.results.folder_status.time.time", lambda: written + 6)
     state = folder_status(tmp_path)
     assert state.done == 1
     (active,) = state.active
@@ -199,7 +199,7 @@ def test_a_plan_stays_until_all_its_runs_have_ended(tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     Store(tmp_path).write(make_record(run_id="d1"))
     code = (
-        "import sys; from shipbench.results.progress import folder_status; "
+        "import sys; from shipbench.results.folder_status import folder_status; "
         f"print(folder_status({str(tmp_path)!r}).done, [m for m in ('torch', 'pandas') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
