@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, version
 
 from shipbench.errors import InputError, ShipbenchError, check_all, did_you_mean, one_line
 from shipbench.methods.checks import refuse_class, refuse_description
 from shipbench.methods.interface import Method, MethodFamily
-from shipbench.runtime.plug_ins import load_plug_in, make_plug_in
+from shipbench.runtime.plug_ins import find_plug_in, load_plug_in, make_plug_in, registered
 from shipbench.settings import comma_list
 
 GROUP = "shipbench.methods"
@@ -20,34 +19,9 @@ FAMILIES = "shipbench.method_families"
 MAIN_METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
 
 
-# Reading the metadata of every installed package takes as long as looking up twenty records.
-@cache
-def _registered() -> Sequence[EntryPoint]:
-    return tuple(entry_points(group=GROUP))
-
-
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in _registered()}
-
-
-@cache
-def _contested() -> Mapping[str, Sequence[str]]:
-    """Return the classes that several packages register under the same name, by this name."""
-    values: dict[str, set[str]] = defaultdict(set)
-    for point in _registered():
-        values[point.name].add(point.value)
-    return {name: sorted(classes) for name, classes in values.items() if len(classes) > 1}
-
-
-@cache
-def _family_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=FAMILIES)}
-
-
 @cache
 def _families() -> dict[str, MethodFamily]:
-    return {name: _family(point) for name, point in _family_points().items()}
+    return {name: _family(points[0]) for name, points in registered(FAMILIES).items()}
 
 
 class _Unusable(MethodFamily):
@@ -73,12 +47,12 @@ def _family(point: EntryPoint) -> MethodFamily:
 
 def list_methods() -> list[str]:
     """Return the names of all installed methods, sorted."""
-    return sorted([*_entry_points(), *(name for family in _families().values() for name in family.names())])
+    return sorted([*registered(GROUP), *(name for family in _families().values() for name in family.names())])
 
 
 def registered_methods() -> list[str]:
     """Return the names of the methods that are registered one by one, sorted: all but those of families."""
-    return sorted(_entry_points())
+    return list(registered(GROUP))
 
 
 def get_method(name: str) -> Method:
@@ -89,13 +63,9 @@ def get_method(name: str) -> Method:
     """
     if not isinstance(name, str):
         raise InputError(f"method is {name!r:.60}; give the name of a method, as in 'ship'")
-    points = _entry_points()
-    if name in _contested():
-        raise InputError(
-            f"several packages have a method {name!r} ({', '.join(_contested()[name])}); rename or uninstall one"
-        )
-    if name in points:
-        return _load(points[name])
+    point = find_plug_in(GROUP, name, "method")
+    if point is not None:
+        return _load(point)
     prefix, hyphen, _ = name.partition("-")
     if hyphen and prefix in _families():
         return _families()[prefix].method(name)
@@ -107,10 +77,9 @@ def package_of(name: str) -> str:
 
     Empty for the methods of shipbench itself, and for one that no installed package registers.
     """
-    point = _entry_points().get(name) or _family_points().get(name.partition("-")[0])
-    if point is None or point.dist is None or point.dist.name == "shipbench":
-        return ""
-    return f"{point.dist.name} {point.dist.version}"
+    points = registered(GROUP).get(name) or registered(FAMILIES).get(name.partition("-")[0]) or ()
+    packages = [point.dist for point in points if point.dist is not None and point.dist.name != "shipbench"]
+    return f"{packages[0].name} {packages[0].version}" if packages else ""
 
 
 def releases_of(name: str) -> dict[str, str]:
@@ -119,7 +88,7 @@ def releases_of(name: str) -> dict[str, str]:
     These are the package that registers it and the library of its family, if any.
     """
     package, family = package_of(name), _families().get(name.partition("-")[0])
-    library = family.library if family is not None and name not in _entry_points() else ""
+    library = family.library if family is not None and name not in registered(GROUP) else ""
     return dict([package.rsplit(" ", 1)] if package else []) | ({library: version(library)} if library else {})
 
 
@@ -167,7 +136,7 @@ def _names(part: str) -> Sequence[str]:
     if part == "zoo" or "*" in part:
         return fnmatch.filter(list_methods(), "*" if part == "zoo" else part)
     # A registered method that cannot be used may be left out of a set.
-    return [part if part in _entry_points() else get_method(part).name]
+    return [part if part in registered(GROUP) else get_method(part).name]
 
 
 def parse_methods(text: str, exclude: str = "") -> list[Method]:

@@ -25,6 +25,7 @@ from shipbench.runs.recording import _learned
 from shipbench.settings import configure
 from tests.data.builders import vtab_tree
 from tests.methods.shipped import SHIPPED
+from tests.plug_ins import install
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -115,8 +116,7 @@ def documented_package(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]
 def documented_method(monkeypatch: pytest.MonkeyPatch, documented_package: dict[str, ModuleType]) -> str:
     """The method that the guide writes, installed as a plug-in."""
     point = EntryPoint("head-scale", "my_package.method:HeadScale", registry.GROUP)
-    every = registry._entry_points() | {"head-scale": point}
-    monkeypatch.setattr(registry, "_entry_points", lambda: every)
+    install(monkeypatch, point)
     return "head-scale"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +25,7 @@ from shipbench.settings import Settings
 from shipbench.training.inputs import FeatureInputs
 from shipbench.training.snapshot import weights_to_keep
 from tests.data.builders import vtab_tree
+from tests.plug_ins import install
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Second(First):
 def assembled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Callable[..., Assembled]:
     """Prepare a run of a method of this module up to its first epoch."""
     classes = {"power": Power, "first": First, "second": Second}
-    points = {name: EntryPoint(name, f"{__name__}:{kind.__name__}", registry.GROUP) for name, kind in classes.items()}
-    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    values = {name: f"{__name__}:{kind.__name__}" for name, kind in classes.items()}
+    install(monkeypatch, *(EntryPoint(name, value, registry.GROUP) for name, value in values.items()))
     data = vtab_tree(tmp_path / "data", tasks=("dtd",))
 
     def make(method: str, **settings: Any) -> Assembled:
@@ -121,8 +121,6 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], s
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: power-methods\nVersion: 1.2\n")
     (metadata / "entry_points.txt").write_text(f"[{registry.GROUP}]\npower = {__name__}:Power\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("_registered", "_entry_points", "_contested"):
-        monkeypatch.setattr(registry, name, cache(getattr(registry, name).__wrapped__))
 
     def recorded() -> str:
         known = {"data_fingerprint": "", "precision": "fp32"}

@@ -34,6 +34,7 @@ from shipbench.settings import Settings, configure, unusable_field
 from shipbench.tasks import get_task
 from tests.conftest import Outcome
 from tests.methods.shipped import SHIPPED
+from tests.plug_ins import install
 
 
 class Plain(Method):
@@ -207,10 +208,8 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     classes |= {name.lower(): name for name in ("Hidden", "Listed", "Raising")}
     classes |= {"gated.scale": "Dotted", "adapter+": "AdapterPlus"}
-    points = {name: _point(name, value) for name, value in classes.items()}
-    points["broken"] = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
-    every = registry._entry_points() | points
-    monkeypatch.setattr(registry, "_entry_points", lambda: every)
+    broken = EntryPoint("broken", "no_such_package:Broken", registry.GROUP)
+    install(monkeypatch, broken, *(_point(name, value) for name, value in classes.items()))
 
 
 def test_defaults() -> None:
@@ -278,7 +277,7 @@ def mistaken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> EntryPoint:
 def test_a_plug_in_that_fails_in_any_way_is_refused_by_name_and_listed(
     monkeypatch: pytest.MonkeyPatch, mistaken: EntryPoint, shipbench: Callable[..., Outcome]
 ) -> None:
-    monkeypatch.setattr(registry, "_entry_points", lambda: {"plain": _point("plain", "Plain"), "mistaken": mistaken})
+    install(monkeypatch, mistaken)
     with pytest.raises(InputError, match=r"method 'mistaken' \(mistaken_plug_in:Mistaken\) cannot be imported: "):
         get_method("mistaken")
     assert method_name("mistaken") == "mistaken"
@@ -297,10 +296,8 @@ def test_a_family_that_fails_hides_no_other_method(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_name_that_two_packages_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [_point("gated", "Gated"), EntryPoint("gated", "elsewhere:Gated", registry.GROUP)]
-    monkeypatch.setattr(registry, "_registered", lambda: points)
-    monkeypatch.setattr(registry, "_contested", registry._contested.__wrapped__)
-    with pytest.raises(InputError, match=r"several packages have a method 'gated' .*elsewhere:Gated.*; rename"):
+    install(monkeypatch, EntryPoint("gated", "elsewhere:Gated", registry.GROUP))
+    with pytest.raises(InputError, match=r"several packages have the method 'gated' .*elsewhere:Gated.*; rename"):
         get_method("gated")
     assert get_method("plain").name == "plain"
 
