@@ -105,6 +105,23 @@ def test_a_report_shows_the_best_methods_confusions_with_class_names() -> None:
     assert [len(mark.tips) for mark in marks if isinstance(mark, Line)] == [4] * 3
 
 
+def test_the_best_method_is_that_of_the_headline() -> None:
+    gains = {
+        "linear": {"earth-climate": 0.3},
+        "ship": dict.fromkeys(("dsprites-loc", "clevr-count", "clevr-dist"), 0.2),
+    }
+    records = [
+        make_record(method, task, 0, 0.5 + by_task.get(task, 0))
+        for method, by_task in gains.items()
+        for task in DEMO_TASKS
+    ]
+    report = report_of(records, make_predictions(records))
+    assert report.overviews[0].results[0].sentence.startswith("Linear probe is best")
+    shown = figure(report, "confusion-demo")
+    assert shown.title == "Demo suite: confusions of Linear probe"
+    assert "the best method by mean of groups" in shown.caption.text
+
+
 def test_narrow_drawings_by_class_show_every_task_and_the_same_values() -> None:
     records = grid(("linear", "ship"), DEMO_TASKS[:3], (0,))
     report = report_of(records, make_predictions(records))

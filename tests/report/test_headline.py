@@ -193,6 +193,25 @@ def test_the_difference_beside_a_mean_is_that_of_this_mean() -> None:
     }
 
 
+def test_arms_and_tasks_that_a_mean_leaves_out_are_both_named() -> None:
+    records = [*grid(("vpt-deep",), VTAB_TASKS[:4], (0,)), *grid(("ship",), VTAB_TASKS[:3], (0,))]
+    others = [*records, *grid(("lora",), VTAB_TASKS[5:6], (0,))]
+    left = f" Tasks left out because some methods lack them: {task_name(VTAB_TASKS[3])}."
+    for rows, expected in ((records, left), (others, f" Left out for missing tasks: LoRA.{left}")):
+        details = overview_of(rows).results[0].table.caption.details
+        assert details == f"Trainable parameters with the head.{expected}"
+
+
+def test_parameters_are_those_of_the_tasks_of_the_mean() -> None:
+    records = grid(("linear", "vpt-deep", "ship"), VTAB_TASKS[:3], (0,))
+    records.append(make_record("ship", VTAB_TASKS[3], 0, 0.5, trainable_params=900_000))
+    result = overview_of(records).results[0]
+    assert {row.cells[0].value: row.cells[-1].value for row in result.table.rows}["SHIP"] == 300_000
+    assert result.figure is not None
+    tips = [tip for mark in result.figure.draw().panels[0].marks for tip in getattr(mark, "tips", ())]
+    assert any(tip.startswith("SHIP: ") and "0.30 million" in tip for tip in tips)
+
+
 def test_a_mean_over_fewer_seeds_is_marked_and_the_mark_explained() -> None:
     table = overview_of(grid(("vpt-deep", "ship"), VTAB_TASKS, (0, 1))[:-1]).results[0].table
     assert {row.cells[0].value: row.cells[1].sign for row in table.rows} == {"SHIP": "†", "VPT-deep": ""}

@@ -16,6 +16,7 @@ from shipbench.report.analysis.shots import MEAN, few_shots
 from shipbench.report.analysis.study import build_study
 from shipbench.report.document import MISSING, Figure, Report, Table
 from shipbench.report.drawing.chart import Points
+from shipbench.report.render.latex import latex_table
 from shipbench.report.wording.numbers import MINUS
 from shipbench.selection import Final
 from tests.report.builders import grid, make_record, make_results
@@ -61,6 +62,18 @@ def test_evaluations_are_in_no_table_of_trained_runs_and_alone_make_no_report() 
     assert {each.name for each in with_others.items()} - {each.name for each in without.items()} == {
         *("robustness-demo",),
     }
+
+
+def test_many_evaluations_are_floats_that_fit_two_columns() -> None:
+    parents = grid(("linear", "ship"), ("digits", "textures", "clevr-count"), (0,))
+    names = ("blur", "fog", "frost", "snow", "jpeg", "contrast")
+    rows = [evaluated(parent, 0.2, name, 3) for parent in parents for name in names]
+    table = item(build_report(make_results([*parents, *rows])), "robustness-demo")
+    assert isinstance(table, Table)
+    assert len(table.rows) == 36
+    text = latex_table(table)
+    assert "longtable}{" not in text
+    assert (text.count(r"\begin{table}"), text.count(r"\caption{(continued)}")) == (3, 2)
 
 
 def test_shifts_are_means_over_seeds_and_severities_with_one_test_for_all_images() -> None:

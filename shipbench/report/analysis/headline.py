@@ -73,9 +73,10 @@ def _not_compared(standing: Standing) -> str:
 def left_out(view: SuiteView, standing: Standing) -> str:
     """Name the arms and tasks that ``standing`` leaves out, after a space; empty if there are none."""
     shots = f" {view.shots_note}" if view.shots_note else ""
-    if not standing.unranked:
-        return shots + (view.complete_scores.left_out if set(standing.tasks) != set(view.tasks) else "")
-    return f"{shots} Left out for missing tasks: {joined([arm.label for arm in standing.unranked])}."
+    if set(standing.tasks) != set(view.tasks):
+        return shots + view.complete_scores.left_out
+    names = joined([arm.label for arm in standing.unranked])
+    return f"{shots} Left out for missing tasks: {names}." if names else shots
 
 
 def _whole(view: SuiteView, kind: MeanKind) -> Standing:

@@ -18,7 +18,7 @@ from shipbench.report.analysis.classes import (
     confusion,
     has_class_names,
 )
-from shipbench.report.analysis.headline import standings
+from shipbench.report.analysis.headline import Standing, standings
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
@@ -38,10 +38,8 @@ _MOST_NAMES, _LONGEST_NAME = 12, 14
 def class_figures(view: SuiteView) -> list[Figure]:
     """Return confusion matrices of the best method, and accuracies per class; empty without predictions."""
     small = {task: p for task, p in view.predictions.items() if 2 < p.class_count <= _MOST_CLASSES}
-    best = next((arm for standing in standings(view)[-1:] for arm, _ in standing.scores), None)
-    known = {task: p for task, p in small.items() if best and best.key in p.predicted}
-    figures = [_confusion_figure(view, best, known)] if best and known else []
-    return [*figures, _per_class_figure(view, small)] if small else figures
+    figures = [_confusion_figure(view, standing, small) for standing in standings(view)[:1]]
+    return [*filter(None, figures), _per_class_figure(view, small)] if small else []
 
 
 def reliability_figure(view: SuiteView) -> Figure | None:
@@ -112,7 +110,12 @@ def _columns(tasks: int, *, narrow: bool) -> int:
     return panel_columns(tasks, 5 if tasks > 6 else 3, narrow=narrow)
 
 
-def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredictions]) -> Figure:
+def _confusion_figure(view: SuiteView, standing: Standing, small: Mapping[str, TaskPredictions]) -> Figure | None:
+    """Return the confusions of the best method by ``standing``; None if it has no predictions."""
+    (arm, _), *_ = standing.scores
+    tasks = {task: predictions for task, predictions in small.items() if arm.key in predictions.predicted}
+    if not tasks:
+        return None
     draw = partial(draw_confusions, view, arm, tasks)
     named = any(_has_names(view, arm, task, predictions) for task, predictions in tasks.items())
     wide = len(tasks) > (1 if named else 2)
@@ -120,8 +123,8 @@ def _confusion_figure(view: SuiteView, arm: Arm, tasks: Mapping[str, TaskPredict
         name=f"confusion-{view.slug}",
         title=f"{view.name}: confusions of {arm.label}",
         caption=view.caption(
-            "Share of the test images of each class (row) that the best method assigns to each class (column), mean "
-            "over seeds.",
+            f"Share of the test images of each class (row) that the best method by {standing.name} assigns to each "
+            "class (column), mean over seeds.",
             f"Tasks with 3 to {_MOST_CLASSES} classes.",
         ),
         draw=draw,

@@ -48,7 +48,6 @@ def robustness_table(view: SuiteView) -> Table | None:
         rows=tuple(_row(shift, several=several) for shift in view.shifts),
         notes=_notes(view.shifts),
         warnings=foreign_records(view.runs),
-        long=len(view.shifts) > 20,
     )
 
 

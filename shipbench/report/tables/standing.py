@@ -121,7 +121,9 @@ def _cells(
         )
     if tested:
         cells.append(p_cell(comparison.wilcoxon_adjusted) if comparison else Cell())
-    return [*cells, millions_cell(mean_over_tasks(view.study.runs_of([arm]), "trainable_params"))]
+    runs = view.study.runs_of([arm])
+    of_tasks = runs[runs["task"].isin(standing.tasks)]
+    return [*cells, millions_cell(mean_over_tasks(of_tasks, "trainable_params"))]
 
 
 def _lead(view: SuiteView, standing: Standing, arm: Arm, score: Score) -> Cell:
