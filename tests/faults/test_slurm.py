@@ -60,6 +60,21 @@ def test_an_interrupted_command_cancels_its_jobs(grid: Grid) -> None:
     _wait_until(lambda: not _queue("%i"))
 
 
+def test_the_jobs_of_a_killed_command_are_followed_and_cancelled_by_the_next(grid: Grid) -> None:
+    """They wait in a partition that starts none. The next command has a run more, whose job waits for them."""
+    subprocess.run(["scontrol", "update", "partitionname=tiny", "state=down"], check=True)
+    killed = replace(grid, method="linear").start()
+    killed.wait_for("submitted 1 job to SLURM")
+    killed.send(signal.SIGKILL)
+    left = _only_job()
+    command = replace(grid, method="linear,vpt-deep").start()
+    command.wait_for("following 1 job that an earlier command has left in the queue; submitted 1 job to SLURM")
+    assert sorted(_queue("%E")) == ["(null)", f"afterany:{left}(unfulfilled)"]
+    command.send(signal.SIGINT)
+    assert command.wait(30) == 130
+    _wait_until(lambda: not _queue("%i"))
+
+
 def _start_again(job: str) -> None:
     """Start a job that was queued again, after a few seconds; SLURM itself would wait two minutes."""
     _wait_until(lambda: f"{job}|PENDING|BeginTime" in _queue("%i|%T|%r"))
