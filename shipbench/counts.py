@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun: ``1 image``, ``2 images``, and with the plural of an irregular one."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+    """Return a number with its noun: ``1 image``, ``1,200 images``, and with the plural of an irregular one."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def file_size(size: int) -> str:

@@ -121,6 +121,11 @@ def flat_table(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def option_text(value: Any) -> str:
+    """Return a value of TOML as the command line holds it: a list as a comma list."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def field_names(config: type[Any]) -> list[str]:
     """Return the names of a settings class's fields."""
     return [field.name for field in dataclasses.fields(config)]

@@ -13,7 +13,7 @@ from shipbench.counts import counted, file_size
         (0, "0 classes", "0 runs"),
         (1, "1 class", "1 run"),
         (2, "2 classes", "2 runs"),
-        (1200, "1200 classes", "1200 runs"),
+        (1200, "1,200 classes", "1,200 runs"),
     ],
 )
 def test_a_noun_agrees_with_its_number(number: int, classes: str, runs: str) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shipbench.backbones.pickled_arrays import PickledArray, PickledDtype, pickled_scalar, reconstruct
+from shipbench.backbones.pinned import require_checkpoint
 from shipbench.errors import InputError, one_line
 
 # Trained weights hardly compress: a higher ratio means a file made to fill the memory.
@@ -36,7 +37,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     ``argparse.Namespace``, NumPy arrays and paths. Raises ``InputError`` for a file that cannot be read, that holds any
     other type, or that would fill the memory.
     """
-    require_file(path)
+    require_checkpoint(path)
     readers: dict[str, Callable[[Path], Any]] = {".safetensors": _read_safetensors, ".npz": _read_npz}
     try:
         _refuse_placeholders(path)
@@ -48,12 +49,6 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
     return content
-
-
-def require_file(path: Path) -> None:
-    """Raise ``InputError`` unless ``path`` is a file."""
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist or is not a file; name a file of weights")
 
 
 def _refuse_placeholders(path: Path) -> None:

@@ -50,3 +50,9 @@ def check_image_size(image_size: int, patch: int, name: str) -> None:
 def no_stochastic_depth(name: str, rate: float) -> str:
     """Return the refusal of a rate of stochastic depth in an architecture without any."""
     return f"backbone {name!r} has no stochastic depth, but drop_path is {rate:g}; add --set drop_path=0"
+
+
+def require_checkpoint(path: Path) -> None:
+    """Raise ``InputError`` unless ``path`` is a file."""
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} does not exist or is not a file; name a file of weights")

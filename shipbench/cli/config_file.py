@@ -11,7 +11,7 @@ import typer
 
 from shipbench.errors import InputError, did_you_mean
 from shipbench.runtime.files import read_toml
-from shipbench.settings import flat_table
+from shipbench.settings import flat_table, option_text
 
 # Options that a file may give as a table of settings.
 _TABLES = ("set", "grid", "sweep", "cluster")
@@ -121,11 +121,7 @@ def _config_values(path: Path, options: list[Any]) -> dict[str, Any]:
 def _option(value: Any, *, several: bool) -> Any:
     """Convert a TOML value to the text, or list of texts, that the command line would hold."""
     if isinstance(value, dict):
-        return [f"{name}={_plain(setting)}" for name, setting in flat_table(value).items()]
+        return [f"{name}={option_text(setting)}" for name, setting in flat_table(value).items()]
     if several:
-        return [_plain(item) for item in (value if isinstance(value, list) else [value])]
-    return value if isinstance(value, bool) else _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        return [option_text(item) for item in (value if isinstance(value, list) else [value])]
+    return value if isinstance(value, bool) else option_text(value)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import joblib
 import torch
 
+from shipbench.counts import counted
 from shipbench.engine.cost import MEMORY_SHARE, estimated_bytes, estimated_flops
 from shipbench.hardware.device import resolve_device
 from shipbench.hardware.memory import available_memory, total_memory
@@ -39,7 +40,7 @@ class Division:
     @property
     def text(self) -> str:
         """A line for the user, such as "2 runs at a time with 1 thread each"."""
-        return f"{self.jobs} runs at a time with {self.threads} thread{'s' * (self.threads > 1)} each"
+        return f"{self.jobs} runs at a time with {counted(self.threads, 'thread')} each"
 
 
 def divide(plan: Plan, jobs: int | None) -> Division:

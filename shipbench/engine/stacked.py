@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shipbench.backbones.frozen_weights import cast_frozen_weights
+from shipbench.counts import counted
 from shipbench.engine.attempt import attempt, claim_planned, prepare_planned, require_device
 from shipbench.errors import ShipbenchError, StoreError, one_line
 from shipbench.events import DISCARD, Event, Listener, Started
@@ -118,7 +119,7 @@ def _train(members: Sequence[_StackMember], first: Prepared, note: Callable[[str
 
 
 def _together(members: Sequence[_StackMember]) -> str:
-    text = f"trained together with {len(members) - 1} other run(s), in one pass over the frozen backbone"
+    text = f"trained together with {counted(len(members) - 1, 'other run')}, in one pass over the frozen backbone"
     placeholders = sum(member.session is None for member in members)
     return f"{text}; {placeholders} of them are placeholders that keep the results the same" if placeholders else text
 

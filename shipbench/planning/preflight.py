@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from shipbench.backbones import RANDOM
+from shipbench.backbones.pinned import RANDOM, require_checkpoint
 from shipbench.data.sources import completed, open_filled
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
@@ -90,5 +90,5 @@ def _problems(checks: Iterable[Callable[[], object]]) -> list[str]:
 
 
 def _require_checkpoint(checkpoint: str | None) -> None:
-    if checkpoint not in (None, RANDOM) and not Path(str(checkpoint)).is_file():
-        raise InputError(f"checkpoint {checkpoint} does not exist or is not a file; name a file of weights")
+    if checkpoint is not None and checkpoint != RANDOM:
+        require_checkpoint(Path(checkpoint))

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.errors import InputError, did_you_mean
 from shipbench.record import EVALUATED, IMPORTED
 from shipbench.report.analysis.embedding import LoadFeatures
@@ -54,7 +55,7 @@ from shipbench.report.tables.significance import across_tasks_table, per_task_ta
 from shipbench.report.tables.variants import variants_table
 from shipbench.report.wording.captions import caption
 from shipbench.report.wording.names import method_order
-from shipbench.report.wording.text import counted, joined, printable
+from shipbench.report.wording.text import joined, printable
 from shipbench.selection import get_selection
 
 Item: TypeAlias = Table | Figure

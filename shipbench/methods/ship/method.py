@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.methods.interface import BuildContext, Built, Grid, Method, SettingValue, Switches
 from shipbench.methods.ship.config import WITHOUT_CLASS_TOKEN, ShipConfig
@@ -142,4 +143,4 @@ def _say_levels(levels: list[int], config: ShipConfig, context: BuildContext) ->
     above = sum(level > 0 for level in levels)
     context.say(f"{len(levels)} semantic levels, starting at blocks {', '.join(map(str, levels))}")
     if config.has_attributes and above < config.attribute_levels:
-        context.say(f"attribute prompts enter {above} level(s): no others start beyond block 0")
+        context.say(f"attribute prompts enter {counted(above, 'level')}: no others start beyond block 0")

@@ -17,7 +17,7 @@ from annotated_types import Ge
 from shipbench.errors import InputError, check_all, did_you_mean
 from shipbench.methods import parse_methods
 from shipbench.runtime.files import read_toml
-from shipbench.settings import comma_list, configure, field_names, flat_table, refuse_unknown
+from shipbench.settings import comma_list, configure, field_names, flat_table, option_text, refuse_unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +355,4 @@ def _read_keys(keys: type[Keys], table: Mapping[str, Any], where: str) -> Keys:
 
 def _as_option(value: Any) -> Any:
     """Return a value of TOML as the text that an option of the command line would hold; truth values stay."""
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    return option_text(value) if isinstance(value, (list, int, float)) and not isinstance(value, bool) else value

@@ -15,7 +15,7 @@ from shipbench.planning.preflight import preflight
 from shipbench.planning.study.file import AblatePart, FollowUp, Part, Study, TunePart, located
 from shipbench.planning.study.follow_ups import RequestedFollowUp, request_follow_up, with_images
 from shipbench.planning.tuning import Search, make_searches
-from shipbench.settings import comma_list
+from shipbench.settings import comma_list, option_text
 from shipbench.spec import RunSpec
 from shipbench.tasks import Task, parse_tasks
 
@@ -198,7 +198,4 @@ def _tuning(
 
 def _axes(table: Mapping[str, Any]) -> list[str]:
     """Return a table of values as the ``KEY=V1,V2`` texts of the command line."""
-    return [
-        f"{key}={','.join(map(str, values)) if isinstance(values, (list, tuple)) else values}"
-        for key, values in table.items()
-    ]
+    return [f"{key}={option_text(values)}" for key, values in table.items()]

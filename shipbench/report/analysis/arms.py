@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.record import IMPORTED, SHIPBENCH, UNSEALED
 from shipbench.report.analysis.configurations import Configuration, configurations, difference, sortable
 from shipbench.report.wording.names import (
@@ -24,7 +25,7 @@ from shipbench.report.wording.names import (
     switch_order,
 )
 from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import counted, joined, shortened_apart
+from shipbench.report.wording.text import joined, shortened_apart
 
 IDENTITY = (
     "suite",

@@ -10,10 +10,11 @@ from collections.abc import Callable
 import pandas as pd
 
 from shipbench.backbones.pinned import RANDOM
+from shipbench.counts import counted
 from shipbench.published import CHOSEN_ON_TEST
 from shipbench.record import SHIPBENCH, UNSEALED
 from shipbench.report.wording.names import method_name, method_order, task_name, task_order
-from shipbench.report.wording.text import counted, listed
+from shipbench.report.wording.text import listed
 
 ON_TEST = "§"
 FOREIGN = "¶"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
+from shipbench.counts import counted
 from shipbench.record import SEED_UNKNOWN
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import ALPHA, BETTER, FEWEST_WILCOXON, WORSE, PairedComparison
@@ -13,7 +14,7 @@ from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, p_equation, percent
-from shipbench.report.wording.text import counted, joined
+from shipbench.report.wording.text import joined
 from shipbench.statistics import MEAN_OF_GROUPS, MEAN_OF_TASKS, mean_of_tasks_name
 
 MeanKind: TypeAlias = Literal["groups", "tasks"]

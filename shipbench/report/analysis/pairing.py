@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, TRAINED
 from shipbench.report.analysis.arms import origin_name
 from shipbench.report.analysis.normalise import json_object
 from shipbench.report.wording.names import corruption_name, method_name, setting_name, suite_name, task_name
 from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import counted, joined
+from shipbench.report.wording.text import joined
 
 Row: TypeAlias = Mapping[str, Any]
 _Key: TypeAlias = tuple[Any, ...]

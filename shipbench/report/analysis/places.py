@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from shipbench.report.wording.text import counted
+from shipbench.counts import counted
 
 
 class Place(NamedTuple):

@@ -8,10 +8,10 @@ from itertools import combinations
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.differences import CompleteScores
 from shipbench.report.wording.numbers import p_equation
-from shipbench.report.wording.text import counted
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance
 
 FEWEST_ARMS, FEWEST_TASKS = 3, 2

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.study import Score, Study, summarise
 from shipbench.report.analysis.sweeps import shared_tasks
-from shipbench.report.wording.text import counted
 
 ALL = 0
 """Stands for all training images, as in records."""

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.record import MEAN_PER_CLASS, SEED_UNKNOWN
 from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
@@ -29,7 +30,7 @@ from shipbench.report.analysis.sweeps import Sweep, families, sweeps
 from shipbench.report.document import Caption
 from shipbench.report.wording.captions import caption, footer
 from shipbench.report.wording.names import suite_name, task_name
-from shipbench.report.wording.text import counted, joined, slug
+from shipbench.report.wording.text import joined, slug
 
 _PUBLISHED_SUITE = "vtab-1k"
 

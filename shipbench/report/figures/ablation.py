@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.differences import Ablation, PairedDifference, difference_to_full, interval_over
 from shipbench.report.analysis.suite import SuiteView
@@ -15,7 +16,7 @@ from shipbench.report.drawing.scales import downwards, number_axis
 from shipbench.report.figures.style import arm_styles, rows_height
 from shipbench.report.wording.names import component_name, method_name, task_name
 from shipbench.report.wording.numbers import has_value, signed
-from shipbench.report.wording.text import counted, joined, shortened
+from shipbench.report.wording.text import joined, shortened
 
 _ABOVE = 0.26
 

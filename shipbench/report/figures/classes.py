@@ -9,6 +9,7 @@ from math import ceil
 
 import numpy as np
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.classes import (
     Bin,
@@ -28,7 +29,7 @@ from shipbench.report.drawing.scales import number_axis, with_ticks
 from shipbench.report.figures.style import arm_keys, arm_styles, panel_columns
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import percent
-from shipbench.report.wording.text import counted, shortened
+from shipbench.report.wording.text import shortened
 
 _MOST_CLASSES, _MOST_TIPS = 50, 20
 # More names, or longer ones, would not fit beside a matrix.

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.configurations import sortable
 from shipbench.report.analysis.study import Study
@@ -30,7 +31,7 @@ from shipbench.report.figures.style import (
 )
 from shipbench.report.wording.names import setting_name, task_name
 from shipbench.report.wording.numbers import has_value, percent, setting
-from shipbench.report.wording.text import counted, joined, shortened
+from shipbench.report.wording.text import joined, shortened
 
 _LETTERS = 28
 _FEW_POINTS, _MOST_POINTS = 12, 50

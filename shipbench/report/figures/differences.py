@@ -9,6 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from shipbench.counts import counted
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Box, Chart, Line, Mark, Note, Panel, Points, Reference
@@ -17,7 +18,7 @@ from shipbench.report.drawing.scales import category_axis, downwards, number_axi
 from shipbench.report.figures.style import panel_columns, without_labels
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import signed
-from shipbench.report.wording.text import counted, shortened, shortened_apart, wrapped
+from shipbench.report.wording.text import shortened, shortened_apart, wrapped
 
 _FEW, _FEW_TASKS = 6, 6
 _STRONG = 0.6

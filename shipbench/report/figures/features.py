@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from shipbench.counts import counted
 from shipbench.report.analysis.classes import class_names
 from shipbench.report.analysis.embedding import MOST_CLASSES, MOST_POINTS, StoredFeatures
 from shipbench.report.analysis.suite import SuiteView
@@ -16,7 +17,7 @@ from shipbench.report.drawing.chart import Axis, Chart, Panel, Points
 from shipbench.report.drawing.palette import BLUE, GREEN, GREY, INK, ORANGE, PINK, PURPLE, SKY, VERMILION
 from shipbench.report.figures.style import panel_columns
 from shipbench.report.wording.names import task_name
-from shipbench.report.wording.text import counted, shortened
+from shipbench.report.wording.text import shortened
 
 _COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, PURPLE, INK, "#8c564b")
 # Below this, neighbours say nothing.

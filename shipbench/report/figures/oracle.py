@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from shipbench.counts import counted
 from shipbench.report.analysis.oracle import OracleGap
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
@@ -12,7 +13,7 @@ from shipbench.report.drawing.palette import PAPER
 from shipbench.report.drawing.scales import downwards, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles, rows_height
 from shipbench.report.wording.numbers import percent, signed
-from shipbench.report.wording.text import counted, shortened_apart
+from shipbench.report.wording.text import shortened_apart
 
 
 def oracle_figure(view: SuiteView) -> Figure | None:

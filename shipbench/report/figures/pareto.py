@@ -9,6 +9,7 @@ from functools import partial
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.headline import Standing, left_out, standings
 from shipbench.report.analysis.places import places
@@ -21,7 +22,7 @@ from shipbench.report.drawing.scales import log_axis, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles
 from shipbench.report.wording.captions import features_sentence
 from shipbench.report.wording.numbers import PLUS_MINUS, has_value, percent, short
-from shipbench.report.wording.text import counted, listed, sentence_case
+from shipbench.report.wording.text import listed, sentence_case
 from shipbench.statistics import pareto_front
 
 _MANY, _CROWD = 8, 16

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from math import ceil, floor
 
+from shipbench.counts import counted
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Axis, Chart, Line, Mark, Note, Panel, Points
@@ -14,7 +15,7 @@ from shipbench.report.drawing.palette import INK, MUTED
 from shipbench.report.drawing.scales import with_ticks
 from shipbench.report.drawing.shapes import Anchor
 from shipbench.report.figures.style import SeriesStyle, arm_styles
-from shipbench.report.wording.text import counted, shortened_apart
+from shipbench.report.wording.text import shortened_apart
 from shipbench.statistics import cliques
 
 _STEP, _CLIQUE_STEP, _TEXT = 1.0, 0.42, 7.5

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.robustness import Shift
 from shipbench.report.analysis.suite import SuiteView
@@ -15,7 +16,7 @@ from shipbench.report.drawing.scales import number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_keys, arm_styles, panel_columns, without_labels
 from shipbench.report.wording.names import corruption_name
 from shipbench.report.wording.numbers import percent
-from shipbench.report.wording.text import counted, sentence_case
+from shipbench.report.wording.text import sentence_case
 
 
 def robustness_figure(view: SuiteView) -> Figure | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from math import log2
 
+from shipbench.counts import counted
 from shipbench.report.analysis.shots import ALL, MEAN, FewShots, ShotsFamily, shots_name
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
@@ -16,7 +17,7 @@ from shipbench.report.drawing.scales import number_axis
 from shipbench.report.figures.style import SeriesStyle, panel_columns, series_styles
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, percent
-from shipbench.report.wording.text import counted, shortened, shortened_apart
+from shipbench.report.wording.text import shortened, shortened_apart
 from shipbench.statistics import mean_of_tasks_name
 
 _MOST_TASKS = 8

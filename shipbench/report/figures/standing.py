@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.headline import Standing
 from shipbench.report.analysis.study import Score
@@ -13,7 +14,6 @@ from shipbench.report.drawing.chart import Chart, Line, Mark, Note, Panel, Point
 from shipbench.report.drawing.scales import downwards, number_axis
 from shipbench.report.figures.style import SeriesStyle, arm_styles, rows_height
 from shipbench.report.wording.numbers import deviation, has_value, percent
-from shipbench.report.wording.text import counted
 
 
 def standing_figure(view: SuiteView, standing: Standing) -> Figure | None:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.normalise import json_list
 from shipbench.report.analysis.study import Study
@@ -29,7 +30,7 @@ from shipbench.report.drawing.palette import (
 from shipbench.report.drawing.scales import downwards, number_axis
 from shipbench.report.figures.style import panel_columns
 from shipbench.report.wording.names import task_name
-from shipbench.report.wording.text import counted, numbered, shortened
+from shipbench.report.wording.text import numbered, shortened
 
 
 @dataclass(frozen=True, eq=False)

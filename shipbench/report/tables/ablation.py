@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.differences import Ablation, PairedDifference, difference_to_full, interval_over
@@ -23,7 +24,7 @@ from shipbench.report.tables.common import (
 )
 from shipbench.report.wording.names import component_name, method_name, setting_name, switch_order
 from shipbench.report.wording.numbers import has_value, setting, signed
-from shipbench.report.wording.text import counted, joined, with_seeds
+from shipbench.report.wording.text import joined, with_seeds
 
 ON, OFF = "✓", MISSING
 _CAPTION = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from shipbench.counts import counted
 from shipbench.report.analysis.agreement import Agreement
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import foreign_records
@@ -12,7 +13,6 @@ from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import name_cell
 from shipbench.report.wording.numbers import percent
-from shipbench.report.wording.text import counted
 
 _CAPTION = (
     "Share of test images, in percent, to which two methods assign the same class after the last epoch. The diagonal "

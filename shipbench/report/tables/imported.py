@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import FOREIGN
 from shipbench.report.analysis.imported import StatedRow, stated_results, stated_rows
@@ -13,7 +14,7 @@ from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Row
 from shipbench.report.tables.common import label_cell, mean_cells, score_cell
 from shipbench.report.wording.numbers import percent
-from shipbench.report.wording.text import counted, joined
+from shipbench.report.wording.text import joined
 
 UNKNOWN_RULE = "?"
 # Limits that a note names; files may state one for every result.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.record import IMPORTED
 from shipbench.report.analysis.cautions import weights_source
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.captions import rule_sentence
 from shipbench.report.wording.names import method_name, method_order, suite_cautions, suite_name
-from shipbench.report.wording.text import counted, joined, seed_list
+from shipbench.report.wording.text import joined, seed_list
 
 
 def lead(study: Study) -> str:

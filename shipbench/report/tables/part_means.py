@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Cell, Column
 from shipbench.report.tables.common import SCORE_EXTRAS, score_cell
-from shipbench.report.wording.text import counted
 from shipbench.statistics import mean_of_tasks_name
 
 PART = "mean_of_these_tasks"

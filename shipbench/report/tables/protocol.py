@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.record import IMPORTED
 from shipbench.report.analysis.cautions import on_test, weights_source
 from shipbench.report.analysis.study import Study
@@ -20,7 +21,7 @@ from shipbench.report.wording.names import (
     task_name,
     task_order,
 )
-from shipbench.report.wording.text import counted, joined, listed, with_seeds
+from shipbench.report.wording.text import joined, listed, with_seeds
 
 Sentences: TypeAlias = tuple[tuple[str, str], ...]
 _NOT_RECORDED = "not recorded"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import IDENTITY, origin_name
 from shipbench.report.analysis.cautions import foreign_records
 from shipbench.report.analysis.configurations import configurations
@@ -26,7 +27,7 @@ from shipbench.report.wording.names import (
     task_list,
 )
 from shipbench.report.wording.numbers import setting
-from shipbench.report.wording.text import counted, joined, seed_list
+from shipbench.report.wording.text import joined, seed_list
 
 _BY = [*IDENTITY, "tuning", "settings"]
 _TUNED = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.study import Study, mean_over_tasks
@@ -21,7 +22,6 @@ from shipbench.report.tables.common import (
     millions_cell,
 )
 from shipbench.report.wording.numbers import percent
-from shipbench.report.wording.text import counted
 
 _CAPTION = "Runs with changed settings beside the unchanged runs of the same setup: test accuracy in percent{seeds}."
 _DETAILS = (

@@ -86,8 +86,3 @@ def seed_list(seeds: Sequence[int]) -> str:
 def with_seeds(seeds: Sequence[int]) -> str:
     """Format seeds with their noun: "seed 0", "seeds 0-2"."""
     return f"{'seed' if len(set(seeds)) == 1 else 'seeds'} {seed_list(seeds)}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Format a count with its noun: "1 run", "3 runs"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
