@@ -29,7 +29,8 @@ def refuse_unfit_layers(variant: Variant, model: nn.Module, layers: Sequence[str
 
     for name in layers:
         layer: Any = model.get_submodule(name)
-        if not isinstance(layer, BaseTunerLayer):
+        adapted = isinstance(layer, BaseTunerLayer)
+        if not adapted:
             raise InputError(f"{variant.method} leaves {name} as it is; name other layers in target_modules")
         if isinstance(layer.get_base_layer(), nn.Conv2d):
             _refuse_another_convolution(variant, name, copy.deepcopy(layer).eval())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from shipbench.backbones import input_size_of, repeated_layers
 from shipbench.errors import InputError
+
+from .peft_settings import FEEDFORWARD
 
 AUTO = "auto"
 _STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
@@ -44,6 +46,20 @@ def target_layers(backbone: nn.Module, text: str, *, norms: bool) -> list[str]:
     if not norms:
         _refuse_standardised(backbone, chosen)
     return sorted(set(chosen))
+
+
+def feedforward_layers(text: str, layers: Sequence[str]) -> list[str]:
+    """Return those of the target ``layers`` that ``text`` names, a comma list of the last parts of names.
+
+    Raises ``InputError`` for a name that none of them has, unless it is the default.
+    """
+    chosen: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        matching = named(part, layers)
+        if not matching and text != FEEDFORWARD:
+            raise InputError(f"feedforward_modules: none of target_modules is called {part!r}")
+        chosen += matching
+    return chosen
 
 
 def named(part: str, layers: Iterable[str]) -> list[str]:

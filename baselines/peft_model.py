@@ -28,7 +28,7 @@ from shipbench.prompting.kernels import attention_of_modules
 from shipbench.settings import whole_number
 
 from .peft_checks import refuse_fewer_factors, refuse_unfit_layers, refusing
-from .peft_layers import target_layers
+from .peft_layers import feedforward_layers, target_layers
 from .peft_library import Variant
 
 _ADAPTER = "default"
@@ -157,7 +157,7 @@ class Frod(PeftModel):
     def __init__(self, tuner: Any, layers: Sequence[str], width: int, num_classes: int) -> None:
         super().__init__(tuner, layers, width, num_classes)
         # Another processor may have computed the V that are loaded, with other signs.
-        self.register_load_state_dict_post_hook(lambda model, _: model.factorise())
+        self.register_load_state_dict_post_hook(lambda model, _: model.factorise())  # type: ignore[no-untyped-call]
 
     def factorise(self) -> None:
         """Compute U of every layer from its V."""
@@ -215,8 +215,7 @@ def _config(variant: Variant, settings: Any, layers: Sequence[str]) -> Any:
         "target_modules": _pattern(layers),
     }
     if "feedforward_modules" in values:
-        suffixes = tuple(part.strip() for part in values["feedforward_modules"].split(","))
-        values["feedforward_modules"] = _pattern([name for name in layers if name.endswith(suffixes)])
+        values["feedforward_modules"] = _pattern(feedforward_layers(settings.feedforward_modules, layers))
     return refusing(lambda: _configuration_class(variant, peft)(**values), f"{variant.method} has no such settings")
 
 

@@ -12,6 +12,8 @@ from shipbench.settings import Settings, configure
 
 from .peft_library import Setting, Variant, variants
 
+# The default of IA3's ``feedforward_modules``: the second layer of each MLP of a ViT.
+FEEDFORWARD = "fc2"
 # Settings without an effect here: of other frameworks, of language models, and of the files that the library writes.
 _IDLE = (
     "ensure_weight_tying",
@@ -58,7 +60,7 @@ def settings_class(name: str) -> type[Any]:
     chosen = [setting for setting in tuner.settings.values() if setting.name not in hidden]
     fields: list[tuple[str, Any, Any]] = [("target_modules", str, dataclasses.field(default="auto"))]
     if tuner.name == "ia3":
-        fields.append(("feedforward_modules", str, dataclasses.field(default="fc2")))
+        fields.append(("feedforward_modules", str, dataclasses.field(default=FEEDFORWARD)))
     fields += [
         (setting.name, _type_of(variant, setting), dataclasses.field(default=setting.default)) for setting in chosen
     ]
@@ -99,6 +101,15 @@ def _refuse_misleading(variant: Variant, settings: Any) -> None:
             raise InputError(
                 f"init_r is {settings.init_r}, but {variant.method} shrinks ranks to target_r={settings.target_r}; "
                 "set init_r higher"
+            )
+        case "adalora" if settings.deltaT > 1 and settings.tfinal == 0:
+            raise InputError(
+                f"with deltaT={settings.deltaT}, {variant.method} shrinks ranks to target_r only before the last tfinal "
+                "steps; set tfinal to 1 or more"
+            )
+        case "ia3" if not all(part.strip() for part in settings.feedforward_modules.split(",")):
+            raise InputError(
+                f"feedforward_modules {settings.feedforward_modules!r} has an empty name; name layers, as in fc1,fc2"
             )
         case "tinylora" if settings.init_weights is False:
             raise InputError(f"{variant.method} leaves its vectors unset with init_weights=false; use true or uniform")

@@ -43,6 +43,11 @@ class ScaleShift(nn.Module):
             add_to_bias(weights, part, self.shift)
 
 
+def _has_final_norm(backbone: VisionTransformer) -> bool:
+    """Return whether a norm comes before or after pooling; InternViT and RADIO have neither."""
+    return not (isinstance(backbone.norm, nn.Identity) and isinstance(backbone.fc_norm, nn.Identity))
+
+
 def _drawn(width: int, mean: float, std: float) -> nn.Parameter:
     values = torch.full((width,), mean)
     return nn.Parameter(nn.init.normal_(values, mean, std) if std else values)
@@ -51,7 +56,8 @@ def _drawn(width: int, mean: float, std: float) -> nn.Parameter:
 class Ssf(Adapter):
     """t -> scale * t + shift after the patch projection, all norms, qkv, proj, fc1 (before the activation) and fc2.
 
-    Of a gated MLP, the gates have scales and shifts too. Norms of queries and keys have none: they act within heads.
+    A norm that the backbone lacks has none, nor have norms of queries and keys, which act within heads. Of a gated MLP,
+    the gates have scales and shifts too.
     Raises ``InputError`` for an MLP of other layers.
     """
 
@@ -81,7 +87,7 @@ class Ssf(Adapter):
         self.ssf_fc1 = each(config.at_mlp, hidden_width(mlp))
         self.ssf_mlp_norm = after_inner(mlp.norm, mlp.fc2.in_features)
         self.ssf_fc2 = each(config.at_mlp, width)
-        self.ssf_norm = one(config.at_norms)
+        self.ssf_norm = one(config.at_norms and _has_final_norm(backbone))
 
     def patches(self, tokens: Tensor) -> Tensor:
         """Scale and shift the embedded patches."""

@@ -14,6 +14,8 @@ from shipbench.errors import InputError
 
 # What timm has in place of a fused qkv (Eva), and of fc1 (SwiGLU).
 _APART = {"qkv": ("q_proj", "k_proj", "v_proj"), "fc1": ("fc1_g", "fc1_x")}
+# VOLO adds half of the largest logits that this classifier computes for any patch.
+_OF_PATCHES = "aux_head"
 
 
 class _Weights(dict[str, Tensor]):
@@ -39,7 +41,8 @@ def with_head(weights: dict[str, Tensor], head: nn.Linear, backbone: nn.Module) 
     """Return ``weights`` and those of ``head`` in the classifier that timm gives to ``backbone``, detached.
 
     Two classifiers of a distilled model get the same weights: it averages what they compute. A norm in front of a
-    classifier is a new one, which divides by sqrt(1 + eps), and the classifier's weight undoes this.
+    classifier is a new one, which divides by sqrt(1 + eps), and the classifier's weight undoes this. A classifier of
+    single patches gets zeros.
     Raises ``InputError`` for a classifier of other layers.
     """
     layers = _new_layers(backbone, head.out_features, weights)
@@ -80,6 +83,8 @@ def _as_classifier(name: str, layer: Any, head: nn.Linear, gains: Mapping[str, f
             f"the model cannot be merged: timm's classifier has {name}, which is not a linear layer on all features; "
             "export it without --merged"
         )
+    if name == _OF_PATCHES:
+        return {"weight": torch.zeros_like(layer.weight), "bias": torch.zeros_like(layer.bias)}
     return {"weight": head.weight.reshape(layer.weight.shape) * gains.get(_parent(name), 1.0), "bias": head.bias}
 
 

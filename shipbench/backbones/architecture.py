@@ -85,8 +85,8 @@ def largest_kernel(model: nn.Module) -> int:
     """Return the side of the largest kernel in repeated blocks without linear layers, or 0 if they have any."""
     if repeated_layers(model, nn.Linear):
         return 0
-    kernels = (model.get_submodule(name).kernel_size for name in repeated_layers(model, nn.Conv2d))
-    return max((max(kernel) for kernel in kernels), default=0)
+    convolutions: list[Any] = [model.get_submodule(name) for name in repeated_layers(model, nn.Conv2d)]
+    return max((max(convolution.kernel_size) for convolution in convolutions), default=0)
 
 
 def has_stochastic_depth(model: Any) -> bool:

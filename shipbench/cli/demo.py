@@ -17,6 +17,7 @@ from shipbench.cli import next_steps
 from shipbench.cli.options import GridOptions
 from shipbench.cli.report import ReportChoices, make_report
 from shipbench.cli.run import plan_runs, run_grid
+from shipbench.counts import counted
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
@@ -99,7 +100,6 @@ def specs(selection: Selection, options: GridOptions) -> list[RunSpec]:
 def _conclusion(records: Sequence[RunRecord]) -> str:
     """Return two sentences: which method leads, by how much and on how many tasks, and what that is worth."""
     from shipbench.report.wording.names import method_name
-    from shipbench.report.wording.text import counted
 
     scores: dict[str, dict[str, float]] = {}
     for record in records:

@@ -14,6 +14,7 @@ from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import document, print_document
 from shipbench.cli.layout import make_table, printable
 from shipbench.cli.options import Results
+from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.runtime.console import out_console, say
 from shipbench.runtime.files import check_output
@@ -110,8 +111,6 @@ def _print(changes: Changes) -> None:
 
 
 def _why_no_pair(changes: Changes) -> str:
-    from shipbench.report.wording.text import counted
-
     if not changes.unscored:
         return (
             "no finished run of A has a partner in B; whatever a selection does not name must agree, data and metric "

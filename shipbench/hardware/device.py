@@ -33,7 +33,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the kind of a device, on CUDA with the GPU's name, as in ``cuda: NVIDIA H200``: equal GPUs share a name."""
+    """Return the kind of a device, on CUDA with the GPU's name, which equal GPUs share: ``cuda: NVIDIA H200``."""
     if device.type != "cuda":
         return device.type
     import torch

@@ -205,9 +205,9 @@ def revoke(root: Path, run_id: str) -> None:
 def tidy(store: Store) -> None:
     """Remove what killed processes left behind: stale claims, and checkpoints of finished runs.
 
-    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it. So does one that is newer
-    than the record: it belongs to a repetition of the run. Raises ``StoreError`` if the results folder cannot be written
-    to.
+    The checkpoint of a failed run stays: it belongs to a later attempt, which resumes from it. One that is newer than
+    the record stays too: it belongs to a repetition of the run. Raises ``StoreError`` if the results folder cannot be
+    written to.
     """
     with writing(store.root):
         _remove_probes_and_guards(store.root)

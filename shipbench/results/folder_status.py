@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from shipbench.errors import InputError
-from shipbench.record import TRAINED
+from shipbench.record import EVALUATED, TRAINED
 from shipbench.results import claims
 from shipbench.results.loading import Row, load_rows
 from shipbench.results.lookup import visible_files
@@ -169,7 +169,8 @@ def _failed(row: Row) -> FailedRun:
 
 def _title(row: Mapping[str, Any]) -> str:
     switches = f" [{row['switches']}]" if row["switches"] else ""
-    return f"{row['method']}{switches} on {row['task']}, seed {row['seed']}"
+    title = f"{row['method']}{switches} on {row['task']}, seed {row['seed']}"
+    return f"evaluation of {title}" if row["kind"] == EVALUATED else title
 
 
 def _pending(

@@ -30,6 +30,7 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
         "repvit_m0_9",
         {"embed_dim": (8, 8, 8, 8), "depth": (1, 1, 1, 1), "distillation": False},
     ),
+    "two, of which one reads the patches": ("volo_d1_224", {}),
     "after a norm, with dropout": (
         "efficientvit_m0",
         {"embed_dim": (16, 16, 16), "depth": (1, 1, 1), "num_heads": (1, 1, 1)},

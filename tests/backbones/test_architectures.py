@@ -274,6 +274,19 @@ def test_what_a_backbone_has_no_tensor_for_is_not_merged(
         torch.testing.assert_close(plain.eval()(images), model(images), rtol=1e-4, atol=1e-4)
 
 
+def test_ssf_scales_no_final_norm_that_a_backbone_lacks() -> None:
+    """InternViT and RADIO have none."""
+    sizes = {**SMALL, "final_norm": False}
+    backbone = load_backbone("vit_tiny_patch16_224", checkpoint="random", architecture=sizes, image_size=32)
+    model = built("ssf", backbone)
+    assert not [name for name, _ in model.named_parameters() if name.startswith("adapter.ssf_norm.")]
+    plain: Any = timm.create_model("vit_tiny_patch16_224", num_classes=CLASSES, img_size=32, **sizes)
+    plain.load_state_dict(model.merged_state())
+    images, _ = batch(backbone)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(images), model(images), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

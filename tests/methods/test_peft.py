@@ -253,9 +253,13 @@ def test_adalora_has_the_orthogonality_term_of_the_library(bias: str) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"init_r": 8, "target_r": 8}, "init_r is 8"), ({"tinit": 3, "tfinal": 3}, "leave none of the run's 6 steps")],
+    [
+        ({"init_r": 8, "target_r": 8}, "init_r is 8"),
+        ({"tinit": 3, "tfinal": 3}, "leave none of the run's 6 steps"),
+        ({"deltaT": 4}, "set tfinal to 1 or more"),
+    ],
 )
-def test_adalora_without_steps_or_ranks_to_shrink_is_refused(settings: dict[str, Any], words: str) -> None:
+def test_adalora_that_cannot_shrink_its_ranks_to_the_target_is_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         built("peft-adalora", **settings).model.after_step(0, 6)
 
@@ -312,6 +316,37 @@ def test_ia3_scales_the_input_of_the_second_layer_of_each_mlp_and_other_outputs(
         scale = layer.ia3_l["default"]
         sides = (1, layer.in_features) if name.endswith("mlp.fc2") else (layer.out_features, 1)
         assert scale.shape == sides, name
+
+
+def scaling_inputs(model: Any) -> set[str]:
+    """The last names of the layers whose inputs IA3 scales."""
+    layers = {name: model.backbone.get_submodule(name) for name in model.layers}
+    return {name.rpartition(".")[2] for name, layer in layers.items() if layer.is_feedforward}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"feedforward_modules": "fc1, fc2"}, {"fc1", "fc2"}),
+        ({"feedforward_modules": "mlp.fc1"}, {"fc1"}),
+        ({"target_modules": "qkv,fc1"}, set()),
+    ],
+)
+def test_ia3_scales_the_inputs_of_the_layers_that_are_named(settings: dict[str, str], expected: set[str]) -> None:
+    """The default names the second layer of an MLP, which need not be among the targets."""
+    assert scaling_inputs(built("peft-ia3", **settings).model) == expected
+
+
+@pytest.mark.parametrize("text", ["fc2,", "", " , fc1"])
+def test_ia3_refuses_an_empty_name_before_anything_runs(text: str) -> None:
+    with pytest.raises(InputError, match=r"feedforward_modules .* has an empty name"):
+        RunSpec("peft-ia3", "dtd", overrides={"feedforward_modules": text}).resolved  # noqa: B018
+
+
+@pytest.mark.parametrize(("text", "missing"), [("fc3", "fc3"), ("c1", "c1"), ("fc1,fc3", "fc3"), ("fc2,fc1", "fc2")])
+def test_ia3_refuses_a_name_that_no_target_has(text: str, missing: str) -> None:
+    with pytest.raises(InputError, match=f"feedforward_modules: none of target_modules is called '{missing}'"):
+        built("peft-ia3", target_modules="qkv,fc1", feedforward_modules=text)
 
 
 def test_stochastic_depth_and_dropout_act_in_training_alone() -> None:

@@ -118,6 +118,12 @@ def test_a_failed_run_that_is_tried_again_is_under_way(tmp_path: Path) -> None:
     assert state.active[0].title == "ship on dtd, seed 0"
 
 
+def test_an_evaluation_that_is_computed_again_is_called_one(tmp_path: Path) -> None:
+    Store(tmp_path).write(make_record(run_id="a1", kind="evaluated", parent_run="d1"))
+    claim_file(tmp_path)
+    assert [run.title for run in folder_status(tmp_path).active] == ["evaluation of ship on dtd, seed 0"]
+
+
 def test_files_that_cannot_be_read_are_no_progress(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints" / "a1.safetensors"
     path.parent.mkdir()

@@ -193,7 +193,8 @@ def _facts(runs: pd.DataFrame) -> list[_Run]:
 
 def _arm(key: int, identity: tuple[Any, ...], precisions: str) -> Arm:
     suite, method, switches, *properties = identity
-    return Arm(key, suite, method, tuple(switches.split("+")) if switches else (), *properties, precisions=precisions)
+    parts = tuple(switches.split("+")) if switches else ()
+    return replace(Arm(key, suite, method, parts, *properties), precisions=precisions)
 
 
 def _precisions(by_arm: Mapping[tuple[Any, ...], Iterable[_Run]]) -> dict[tuple[Any, ...], str]:
