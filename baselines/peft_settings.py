@@ -104,8 +104,8 @@ def _refuse_misleading(variant: Variant, settings: Any) -> None:
             )
         case "adalora" if settings.deltaT > 1 and settings.tfinal == 0:
             raise InputError(
-                f"with deltaT={settings.deltaT}, {variant.method} shrinks ranks to target_r only before the last tfinal "
-                "steps; set tfinal to 1 or more"
+                f"with deltaT={settings.deltaT}, {variant.method} reaches target_r only where its last tfinal steps "
+                "begin; set tfinal to 1 or more"
             )
         case "ia3" if not all(part.strip() for part in settings.feedforward_modules.split(",")):
             raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shipbench.counts import counted, file_size
+from shipbench.counts import counted, file_size, named_few
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,10 @@ def test_a_noun_agrees_with_its_number(number: int, classes: str, runs: str) -> 
 )
 def test_a_size_is_shown_in_a_unit_that_fits(size: int, expected: str) -> None:
     assert file_size(size) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [([], ""), (["a"], "a"), ([1, 2, 3], "1, 2, 3"), (list("abcde"), "a, b, c and 2 more")]
+)
+def test_long_lists_end_with_the_number_of_the_others(names: list[object], text: str) -> None:
+    assert named_few(names) == text

@@ -14,6 +14,7 @@ from torch import Tensor
 from shipbench.backbones.checkpoint_files import flat_tensors, read_checkpoint
 from shipbench.backbones.layouts import BACKBONES, TIMM, Layout, Selection, select
 from shipbench.backbones.pinned import check_image_size
+from shipbench.counts import named_few
 from shipbench.errors import InputError
 from shipbench.runtime.console import say
 from shipbench.settings import whole_number
@@ -109,7 +110,7 @@ def fuse_qkv(
 def refuse_keys(what: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
     """Raise ``InputError`` that lists the missing and the unexpected keys, if there are any."""
     parts = [
-        f"{label} {', '.join(sorted(keys)[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}"
+        f"{label} {named_few(sorted(keys), 6)}"
         for label, keys in (("missing", missing), ("unexpected", unexpected))
         if keys
     ]

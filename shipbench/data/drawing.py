@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.types import Entry, SplitRole
 from shipbench.errors import InputError
 from shipbench.tasks import Task
@@ -74,7 +74,7 @@ def draw_shots(task: Task, train: Entries, val: Entries, classes: Sequence[str])
     scarce = [f"{name} ({size})" for name, size in zip(classes, sizes, strict=True) if size < task.shots]
     if scarce:
         raise InputError(
-            f"task {task.name} has fewer than {task.shots} training images of {_named(scarce)}; "
+            f"task {task.name} has fewer than {task.shots} training images of {_classes(scarce)}; "
             "ask for fewer with --shots"
         )
     salt = f"shots {task.shot_seed}"
@@ -110,7 +110,7 @@ def _require_training_images(task: Task, pool: Entries, classes: Sequence[str]) 
     present = {entry.label for entry in pool}
     absent = [name for label, name in enumerate(classes) if label not in present]
     if absent:
-        raise InputError(f"task {task.name} has no training image of {_named(absent)}; every class needs some")
+        raise InputError(f"task {task.name} has no training image of {_classes(absent)}; every class needs some")
     if len(classes) < 2:
         raise InputError(f"task {task.name} has only the class {classes[0]!r}; classification needs two or more")
 
@@ -192,7 +192,5 @@ def _ranked(entries: Entries, salt: str) -> list[Entry]:
     return sorted(entries, key=rank)
 
 
-def _named(names: Sequence[str]) -> str:
-    """Return the first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more classes" if len(names) > 3 else ""
-    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names[:3])}{more}"
+def _classes(names: Sequence[str]) -> str:
+    return f"{'class' if len(names) == 1 else 'classes'} {named_few(names)}"

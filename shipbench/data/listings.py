@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.drawing import Drawing, draw
 from shipbench.data.identities import content_of, identify_contained, identify_files
 from shipbench.data.images import (
@@ -288,11 +288,13 @@ def numbered(task: Task, listing: Listing) -> Listing:
         return listing
     if len(wanted) != len(names):
         classes = counted(len(wanted), "class", "classes")
-        raise InputError(f"task {task.name} names {classes}, but its source has {len(names)}: {_few(names)}")
+        raise InputError(f"task {task.name} names {classes}, but its source has {len(names)}: {named_few(names, 5)}")
     if set(wanted) != set(names):
         if set(wanted) & set(names):
             stray = next(name for name in wanted if name not in names)
-            raise InputError(f"class {stray!r} of task {task.name} is not in its source, which has {_few(names)}")
+            raise InputError(
+                f"class {stray!r} of task {task.name} is not in its source, which has {named_few(names, 5)}"
+            )
         return replace(listing, classes=wanted, notes=(*listing.notes, *_note_on_order(names, wanted)))
     numbers = {name: number for number, name in enumerate(wanted)}
     number_of = [numbers[name] for name in names]
@@ -329,7 +331,7 @@ def _require_one_class(task: Task, listing: Listing) -> None:
 def _note_on_untested(names: Sequence[str]) -> list[str]:
     have = "has" if len(names) == 1 else "have"
     classes = counted(len(names), "class", "classes")
-    return [f"{classes} of one image {have} none to test on: {_few(names)}"] if names else []
+    return [f"{classes} of one image {have} none to test on: {named_few(names, 5)}"] if names else []
 
 
 def _note_on_order(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -338,14 +340,10 @@ def _note_on_order(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
         return []
     pairs = zip(names, sorted(names, key=_with_numbers), wanted, strict=True)
     first = next(((old, new) for old, by_number, new in pairs if old != by_number), None)
-    order = f"classes names the classes in the order of text ({_few(names)})"
+    order = f"classes names the classes in the order of text ({named_few(names, 5)})"
     return [f"{order}, so {first[0]} is called {first[1]!r}"] if first else []
 
 
 def _with_numbers(name: str) -> list[str | int]:
     """Return the parts of a name, for sorting: texts at even places, whole numbers between them."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

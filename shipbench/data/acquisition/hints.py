@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from shipbench.counts import named_few
 from shipbench.data.acquisition.archives import is_archive
-from shipbench.data.formats.labels import quoted_few
 from shipbench.data.vtab.folder import levels, misnamed_folders
 
 
 def hint_at_parts(sources: Sequence[Path], staged: Path) -> str:
     """Return a clause for sources in which files are missing, whose tasks are in ``staged``; it may be empty."""
     if inside := _archives_in(staged):
-        return f"; unpack the archives inside first: {quoted_few(inside)}"
+        return f"; unpack the archives inside first: {named_few(inside)}"
     if all(source.is_dir() for source in sources):
         return ""
     if len(sources) > 1:
@@ -24,7 +24,7 @@ def hint_at_parts(sources: Sequence[Path], staged: Path) -> str:
 def hint_at_archives(content: Path, *, packed: bool) -> str:
     """Return a clause that names the archives inside a folder, or a ``packed`` one; it is empty if there are none."""
     inside = _archives_in(content)
-    return f"; {'unpack it and ' if packed else ''}import the archives inside: {quoted_few(inside)}" if inside else ""
+    return f"; {'unpack it and ' if packed else ''}import the archives inside: {named_few(inside)}" if inside else ""
 
 
 def remarks_on_rest(base: Path) -> list[str]:
@@ -34,7 +34,7 @@ def remarks_on_rest(base: Path) -> list[str]:
         for folder, task in misnamed_folders(base).items()
     ]
     if inside := _archives_in(base):
-        remarks.append(f"note: archives inside {base} were not imported: {quoted_few(inside)}")
+        remarks.append(f"note: archives inside {base} were not imported: {named_few(inside)}")
     return remarks
 
 

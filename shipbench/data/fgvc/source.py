@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.fgvc import official
 from shipbench.data.formats.files import FolderImages, missing_files, subfolders
-from shipbench.data.formats.labels import Label, Rows, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, make_listing
 from shipbench.data.formats.lists import folder_names, read_class_ids, with_common_labels
 from shipbench.data.formats.roles import ROLES
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, SplitRole
@@ -212,7 +212,7 @@ def _shared_paths(rows: Mapping[SplitRole, Rows]) -> list[str]:
         shared = [path for path in paths.get(first, ()) if path in paths.get(second, {})]
         if shared:
             verb = "is" if len(shared) == 1 else "are"
-            faults.append(f"{counted(len(shared), 'image')} {verb} in {first} and in {second} ({quoted_few(shared)})")
+            faults.append(f"{counted(len(shared), 'image')} {verb} in {first} and in {second} ({named_few(shared)})")
     return faults
 
 
@@ -222,7 +222,7 @@ def _missing(task: Task, folder: Path, rows: Mapping[SplitRole, Rows]) -> list[s
     if not missing:
         return []
     verb = "is" if len(missing) == 1 else "are"
-    fault = f"{counted(len(missing), 'image')} of {len(set(listed))} {verb} missing ({quoted_few(missing)})"
+    fault = f"{counted(len(missing), 'image')} of {len(set(listed))} {verb} missing ({named_few(missing)})"
     if task.name == "stanford-cars" and not (folder / "car_ims").is_dir() and (folder / "cars_train").is_dir():
         fault += (
             "; cars_train and cars_test number their images apart, so they cannot stand in for car_ims: get car_ims, "
@@ -234,7 +234,7 @@ def _missing(task: Task, folder: Path, rows: Mapping[SplitRole, Rows]) -> list[s
 def _absent_classes(rows: Mapping[SplitRole, Rows]) -> list[str]:
     union = {label for split in rows.values() for _, label in split}
     absent = {role: sorted(union - {label for _, label in split}, key=str) for role, split in rows.items()}
-    return [f"{role} lacks the class ids {quoted_few(labels)}" for role, labels in absent.items() if labels]
+    return [f"{role} lacks the class ids {named_few(labels)}" for role, labels in absent.items() if labels]
 
 
 def _doubts(task: Task, layout: Layout, listing: Listing) -> list[str]:

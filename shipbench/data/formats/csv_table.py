@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.files import FolderImages, plain_path
-from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing
 from shipbench.data.formats.listed_paths import locate
 from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
 from shipbench.data.formats.roles import assign_roles, role_within
@@ -103,7 +103,7 @@ def _origins(tables: Sequence[Table], options: Mapping[str, Any], path: Path) ->
     notes = []
     if classes := tables[0].class_columns(options):
         names = [tables[0].header[tables[0].columns[name]].strip() for name in classes]
-        notes.append(f"the classes of {path} are its columns {quoted_few(names, 20)}, of which each image has one")
+        notes.append(f"the classes of {path} are its columns {named_few(names, 20)}, of which each image has one")
     if not all(table.has_labels for table in tables):
         files = ", ".join(table.file.name for table in tables)
         have = "has" if len(tables) == 1 else "have"

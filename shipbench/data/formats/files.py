@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shipbench.counts import counted
-from shipbench.data.formats.labels import quoted_few
+from shipbench.counts import counted, named_few
 from shipbench.data.images import read_bytes
 from shipbench.data.scanning import scan_images
 from shipbench.errors import InputError
@@ -111,7 +110,7 @@ def missing_error(root: Path, missing: Sequence[str], where: object, remedy: str
     """Return the error for images that ``where`` lists and that do not exist below ``root``."""
     lacking = f"{counted(len(missing), 'image')} that {where} lists"
     verb = "does" if len(missing) == 1 else "do"
-    return InputError(f"{lacking} {verb} not exist below {root}: {quoted_few(missing)}; {remedy}")
+    return InputError(f"{lacking} {verb} not exist below {root}: {named_few(missing)}; {remedy}")
 
 
 def missing_files(root: Path, paths: Iterable[str]) -> list[str]:

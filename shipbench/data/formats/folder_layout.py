@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shipbench.counts import named_few
 from shipbench.data.formats.files import is_hidden, is_image
-from shipbench.data.formats.labels import quoted_few
 from shipbench.data.formats.lists import has_lists
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.errors import InputError
@@ -67,14 +67,14 @@ def has_splits(root: Path, options: Mapping[str, Any]) -> bool:
     if not any(look_at(root / name).folders for name in named):
         if (named and len(named) == len(folders)) or _are_unlabelled_splits(root, folders):
             raise InputError(
-                f"the folders {quoted_few(folders)} in {root} hold no class folders; make a folder for each class in "
+                f"the folders {named_few(folders)} in {root} hold no class folders; make a folder for each class in "
                 f'them, or write layout = "classes" in the task file if these are the classes{table_hint(root)}'
             )
         return bool(worded_splits(root, folders))
     others = [name for name in folders if name not in named and holds_image(root / name)]
     if others:
         raise InputError(
-            f"{root} holds folders named after splits ({quoted_few(named)}) beside others ({quoted_few(others)}); "
+            f"{root} holds folders named after splits ({named_few(named)}) beside others ({named_few(others)}); "
             'write layout = "splits" in the task file to leave the others out, or layout = "classes" if all are classes'
         )
     return True
@@ -152,12 +152,12 @@ def deeper_folders(root: Path, *, in_split: bool = False) -> str:
         one = next((name for name in classes if role_within(name) == "train"), classes[0])
         other = next(name for name in reversed(classes) if name != one)
         return (
-            f"every class folder of {root} holds {quoted_few(common)}; if these are the classes, name one folder, as "
+            f"every class folder of {root} holds {named_few(common)}; if these are the classes, name one folder, as "
             f'in folder:{root / one}, or use several as splits: splits = {{ train = "{one}", test = "{other}" }}'
         )
     if sum(map(len, below)) <= len(classes):
         return ""
-    inner = quoted_few(sorted({name for names in below for name in names}))
+    inner = named_few(sorted({name for names in below for name in names}))
     return f"the classes are the folders in {root}; the folders below them ({inner}) are not told apart"
 
 
@@ -165,7 +165,7 @@ def table_hint(folder: Path) -> str:
     """Return a clause that names the tables in a folder, which may hold the labels; empty without one."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
     if len(files) > 1:
-        return f"; if {quoted_few([file.name for file in files])} hold the labels, name them csv:{folder}"
+        return f"; if {named_few([file.name for file in files])} hold the labels, name them csv:{folder}"
     return f"; if {files[0].name} holds the labels, name it csv:{files[0]}" if files else ""
 
 
@@ -175,7 +175,7 @@ def split_files_hint(folder: Path) -> str:
     roles = {file.name: role for file in files if (role := role_within(file.stem))}
     if "train" not in roles.values() or len(set(roles.values())) == 1:
         return ""
-    return f"{quoted_few(list(roles))} in {folder} may say which images are for training and testing: csv:{folder}"
+    return f"{named_few(list(roles))} in {folder} may say which images are for training and testing: csv:{folder}"
 
 
 def holds_image(folder: Path) -> bool:

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.arrow_tables import ImageTable, TableImages, entry_name, image_columns, label_columns
 from shipbench.data.formats.hub_download import download_tables
 from shipbench.data.formats.hub_folder import has_metadata, list_metadata
 from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_tables
 from shipbench.data.formats.image_folder import list_folder
-from shipbench.data.formats.labels import Label, Rows, doubt_of, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, doubt_of, make_listing
 from shipbench.data.formats.options import divided, place, require_known, text_option
 from shipbench.data.formats.roles import assign_roles, role_of, split_columns
 from shipbench.data.formats.table_columns import IMAGE_COLUMNS
@@ -94,7 +94,7 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
         labels = _by_column(next(iter(tables.values())), labels, options, where)
     roles = assign_roles(labels, options, where)
     if left_out := [split for split in labels if split not in roles]:
-        notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {quoted_few(left_out)}")
+        notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {named_few(left_out)}")
     names = _class_names({split: tables[split] for split in roles if split in tables}, label, where)
     images = TableImages(tables, image, source.folder)
     rows: dict[SplitRole, Rows] = {}
@@ -133,7 +133,7 @@ def _label_column(source: HubTables, schema: Any, options: Mapping[str, Any], wh
     chosen = _chosen("label_column", schema, options, where)
     columns = [name for name in source.features.classes if name in schema.names]
     if chosen in source.features.label_lists or (source.features.label_lists and not chosen and not columns):
-        lists = quoted_few(source.features.label_lists)
+        lists = named_few(source.features.label_lists)
         raise InputError(f"{where} has several labels per image ({lists}); shipbench trains with one label per image")
     columns = columns or label_columns(schema, LABEL_COLUMNS) or label_columns(schema, _SHARD_LABEL)
     return chosen or _only(columns, "label", schema, where, LABEL_COLUMNS)
@@ -167,7 +167,7 @@ def _titles(
 def _chosen(key: str, schema: Any, options: Mapping[str, Any], where: object) -> str | None:
     chosen = text_option(options, key)
     if chosen is not None and chosen not in schema.names:
-        raise InputError(f"{where} has no column {chosen!r} ({key}); its columns are {quoted_few(schema.names, 20)}")
+        raise InputError(f"{where} has no column {chosen!r} ({key}); its columns are {named_few(schema.names, 20)}")
     return chosen
 
 
@@ -180,7 +180,7 @@ def _only(columns: list[str], kind: str, schema: Any, where: object, known: Coll
                 f'task file: {kind}_column = "..."'
             )
         raise InputError(
-            f"{where} has no column for the {kind} (its columns are {quoted_few(schema.names, 20)}); "
+            f"{where} has no column for the {kind} (its columns are {named_few(schema.names, 20)}); "
             f'name it in the task file: {kind}_column = "..."'
         )
     if len(columns) > 1:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.arrow_tables import reading_parquet
 from shipbench.data.formats.files import FolderImages, is_image, plain_path, require_files, visible_files
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
-from shipbench.data.formats.labels import Label, as_integers, doubt_of, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, as_integers, doubt_of, make_listing
 from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
@@ -184,10 +184,10 @@ def _choose(
     columns = [name for name in union if kind == "image" or not name.endswith(_FILE)]
     names = names or candidates(columns)
     if chosen is not None and chosen not in columns:
-        raise InputError(f"{file} has no column {chosen!r} ({key}); its columns are {quoted_few(columns, 20)}")
+        raise InputError(f"{file} has no column {chosen!r} ({key}); its columns are {named_few(columns, 20)}")
     if chosen is None and len(names) != 1:
         what = f"several columns for the {kind} ({', '.join(names)})" if names else f"no column for the {kind}"
-        listed = quoted_few(columns, 20) or "none"
+        listed = named_few(columns, 20) or "none"
         raise InputError(f'{file} has {what}; its columns are {listed}: choose in the task file: {key} = "..."')
     return chosen or names[0]
 

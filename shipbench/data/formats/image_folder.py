@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.files import UNREAD_SUFFIXES, FolderImages, is_hidden, is_image, leads_up, require_folder
 from shipbench.data.formats.folder_layout import (
     Level,
@@ -24,7 +24,7 @@ from shipbench.data.formats.folder_layout import (
     unwrapped,
     worded_splits,
 )
-from shipbench.data.formats.labels import Rows, make_listing, quoted_few
+from shipbench.data.formats.labels import Rows, make_listing
 from shipbench.data.formats.lists import has_lists, list_from_files
 from shipbench.data.formats.options import (
     choice_option,
@@ -126,7 +126,7 @@ class _Skipped:
         )
         parts = [counted(number, one, many) for number, one, many in kinds if number]
         if unread := sum(self.unread.values()):
-            suffixes = quoted_few(sorted(self.unread), 10)
+            suffixes = named_few(sorted(self.unread), 10)
             parts.append(f"{counted(unread, 'image')} of a kind that is not read ({suffixes}: convert to PNG or JPEG)")
         return [*self.remarks, *self.nested, *([f"skipped {' and '.join(parts)}"] if parts else [])]
 
@@ -144,7 +144,7 @@ def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> di
     labelled = [name for name in candidates if name not in unlabelled]
     roles = assign_roles(labelled, options, root, role_within if worded else role_of)
     if left_out := [name for name in level.folders if name not in roles and name not in unlabelled]:
-        skipped.remarks.append(f"left out {counted(len(left_out), 'folder')} of {root}: {quoted_few(left_out)}")
+        skipped.remarks.append(f"left out {counted(len(left_out), 'folder')} of {root}: {named_few(left_out)}")
     rows: dict[SplitRole, list[Any]] = {}
     for name, role in roles.items():
         rows.setdefault(role, []).extend(_class_rows(root, inside(root, name), skipped, may_be_empty=role != "train"))
@@ -168,9 +168,9 @@ def _rows_by_class(
     level = look_at(root)
     _count_loose(level, skipped)
     roles = assign_roles(names, options, root)
-    skipped.remarks.append(f"the folders {quoted_few(names)} in the class folders of {root} are read as splits")
+    skipped.remarks.append(f"the folders {named_few(names)} in the class folders of {root} are read as splits")
     if left_out := [name for name in names if name not in roles]:
-        skipped.remarks.append(f"left out {counted(len(left_out), 'split')} of {root}: {quoted_few(left_out)}")
+        skipped.remarks.append(f"left out {counted(len(left_out), 'split')} of {root}: {named_few(left_out)}")
     rows: dict[SplitRole, list[tuple[str, str]]] = {}
     for label in level.folders:
         for split in look_at(root / label).folders:
@@ -184,7 +184,7 @@ def _rows_by_class(
 
 
 def _without_images(folder: Path, classes: Sequence[str]) -> str:
-    return f"{counted(len(classes), 'class folder')} of {folder} without any image: {quoted_few(classes)}"
+    return f"{counted(len(classes), 'class folder')} of {folder} without any image: {named_few(classes)}"
 
 
 def _flat_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
@@ -194,7 +194,7 @@ def _flat_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dic
     if not level.folders:
         raise InputError(f"{root} {_why_no_classes(root, level)}")
     if named := [name for name in level.folders if role_of(name)]:
-        skipped.remarks.append(f"{quoted_few(named)} in {root} is read as a class, not as a split")
+        skipped.remarks.append(f"{named_few(named)} in {root} is read as a class, not as a split")
     if note := deeper_folders(root):
         skipped.nested.append(note)
     return {"train": _class_rows(root, "", skipped, may_be_empty=False)}
@@ -222,8 +222,8 @@ def _why_no_classes(root: Path, level: Level) -> str:
     if level.images:
         return f"holds {counted(level.images, 'image')} but no class folders; make a folder for each class"
     if packed := [name for name in names if name.lower().endswith(_ARCHIVES)]:
-        return f"has no class folders but archives ({quoted_few(packed)}); unpack them"
-    held = f"; it holds {quoted_few(names)}" if names else ""
+        return f"has no class folders but archives ({named_few(packed)}); unpack them"
+    held = f"; it holds {named_few(names)}" if names else ""
     return f"has no class folders; it needs a folder with images for each class{held}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.roles import ROLES
 from shipbench.data.listings import Images, Listing, SplitRole
 from shipbench.data.types import Entry
@@ -19,7 +19,6 @@ Label: TypeAlias = str | int
 Rows: TypeAlias = Sequence[tuple[str, Label]]
 """Paths and labels as the source writes them."""
 
-_LISTED = 3
 _NAME_THEM = "name the classes in the task file if it is one: classes = [...]"
 # How programs write a label that is missing, in the casing that they use; among words, nan is a name as well.
 _MISSING = frozenset({"<NA>", "#N/A", "#NV"})
@@ -75,12 +74,6 @@ def make_listing(
 def _composed(label: Label) -> Label:
     """Return a text with its accented letters as one character each; macOS writes them as two."""
     return unicodedata.normalize("NFC", label) if isinstance(label, str) else label
-
-
-def quoted_few(names: Sequence[object], limit: int = _LISTED) -> str:
-    """Return the first names, comma-separated, and the number of the others."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(str, names[:limit])) + more
 
 
 def as_integers(labels: Iterable[str]) -> dict[str, int] | None:
@@ -170,7 +163,7 @@ def _check_labels(rows: Mapping[SplitRole, Rows], where: object) -> None:
                 contradictory[path] = None
     if contradictory:
         images = f"{counted(len(contradictory), 'image')} with more than one label"
-        raise InputError(f"{where} lists {images} ({quoted_few(list(contradictory))}); give each image one label")
+        raise InputError(f"{where} lists {images} ({named_few(list(contradictory))}); give each image one label")
 
 
 def _check_distinct(title: Mapping[Label, str], where: object) -> None:
@@ -191,7 +184,7 @@ def _check_train(
         roles = sorted({role for role, labels in present.items() if labels.intersection(absent)})
         raise InputError(
             f"{where} has {counted(len(absent), 'class', 'classes')} without images in train: "
-            f"{quoted_few([title[label] for label in absent])} (only in {' and '.join(roles)}); "
+            f"{named_few([title[label] for label in absent])} (only in {' and '.join(roles)}); "
             f"{_remedy([title[label] for label in absent], [title[label] for label in present.get('train', set())])}"
         )
 
@@ -220,7 +213,7 @@ def _remarks(
     if names is not None and len(labels) < len(names):
         unused = [name for label, name in names.items() if label not in numbers]
         named = f"{counted(len(unused), 'class', 'classes')} of {where} without any image"
-        remarks.append(f"{named} left out: {quoted_few(unused)}")
+        remarks.append(f"{named} left out: {named_few(unused)}")
     remarks += _oddities([label for label in labels if isinstance(label, str)], where)
     remarks += _single_images(rows, where)
     remarks += _repeats(rows, where)
@@ -228,7 +221,7 @@ def _remarks(
         absent = [label for label in labels if label not in present[role]] if present.get(role) else []
         if absent:
             classes = f"{counted(len(absent), 'class', 'classes')} of {where}"
-            remarks.append(f"{role} has no image of {classes}: {quoted_few([title[label] for label in absent])}")
+            remarks.append(f"{role} has no image of {classes}: {named_few([title[label] for label in absent])}")
     return remarks
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.array_file import ArrayFile, ArrayRows
 from shipbench.data.formats.arrow_tables import entry_name
-from shipbench.data.formats.labels import Label, Rows, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, Rows, make_listing
 from shipbench.data.formats.options import place, require_known
 from shipbench.data.formats.roles import assign_roles
 from shipbench.data.listings import ListedSource, Listing, SplitRole
@@ -42,7 +42,7 @@ class NpzArrays(ListedSource):
         splits, notes = _splits(arrays)
         roles = assign_roles(splits, options, arrays.file)
         if left_out := [split for split in splits if split not in roles]:
-            notes.append(f"left out {counted(len(left_out), 'split')} of {arrays.file}: {quoted_few(left_out)}")
+            notes.append(f"left out {counted(len(left_out), 'split')} of {arrays.file}: {named_few(left_out)}")
         images = NpzImages({split: _image_rows(arrays, split, *splits[split]) for split in roles})
         rows: dict[SplitRole, Rows] = {}
         for split, role in roles.items():
@@ -93,7 +93,7 @@ def _splits(arrays: ArrayFile) -> tuple[dict[str, tuple[str, str]], list[str]]:
             return labelled, notes
     if whole := next((pair for pair in _WHOLE if {*pair} <= {*arrays.names}), None):
         return {"train": whole}, []
-    listed = quoted_few(arrays.names, 20) or "none"
+    listed = named_few(arrays.names, 20) or "none"
     raise InputError(
         f"{arrays.file} has no arrays train_images and train_labels (its arrays: {listed}); save them under these "
         "names, and those of the other splits as val_... and test_..."

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shipbench.counts import counted
-from shipbench.data.formats.labels import quoted_few
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import role_of, role_within, split_columns
 from shipbench.data.listings import SplitRole
@@ -175,7 +174,7 @@ class Table:
         odd = [line for (line, _), row in zip(self.rows, marked, strict=True) if len(row) != 1]
         if odd:
             raise InputError(
-                f"{self.file} has {counted(len(odd), 'row')} with several or none of the classes {quoted_few(names)}, "
+                f"{self.file} has {counted(len(odd), 'row')} with several or none of the classes {named_few(names)}, "
                 f"the first in line {odd[0]}; shipbench trains classifiers with one label per image, so leave such "
                 'images out, or name a column in the task file: label_column = "..."'
             )
@@ -203,4 +202,4 @@ class Table:
         return [row[index].strip() for _, row in self.rows]
 
     def _listed(self) -> str:
-        return quoted_few(list(self.columns), 20)
+        return named_few(list(self.columns), 20)

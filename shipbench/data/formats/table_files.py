@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.files import is_hidden, is_image, lines_of, plain_path, require_folder, subfolders
-from shipbench.data.formats.labels import quoted_few
 from shipbench.data.formats.roles import role_of, role_within
 from shipbench.data.formats.table_columns import Table
 from shipbench.data.images import read_bytes
@@ -41,7 +40,7 @@ def table_files(path: Path) -> list[Path]:
         return tables
     tables = _visible_tables(path)
     if len(tables) > 1:
-        names = quoted_few([file.name for file in tables])
+        names = named_few([file.name for file in tables])
         raise InputError(f"{path} holds several tables ({names}); name one, as in csv:{tables[0]}")
     tables = tables or _split_lists(path) or _tables_in_split_folders(path)
     if not tables:
@@ -66,7 +65,7 @@ def _split_lists(folder: Path) -> list[Path]:
     if not any(role_within(file.stem) == "train" for file in lists):
         return []
     if bare:
-        names = quoted_few([file.name for file in bare])
+        names = named_few([file.name for file in bare])
         raise InputError(
             f"{folder}: {names} {'lists' if len(bare) == 1 else 'list'} images without labels; add a label to each "
             "line, or move the labelled lists to a folder of their own"

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shipbench.counts import counted
+from shipbench.counts import counted, named_few
 from shipbench.data.formats.files import is_image, plain_path, visible_files
-from shipbench.data.formats.labels import Label, as_integers, make_listing, quoted_few
+from shipbench.data.formats.labels import Label, as_integers, make_listing
 from shipbench.data.formats.options import text_option
 from shipbench.data.formats.roles import assign_roles, role_of, role_within
 from shipbench.data.images import read_bytes
@@ -79,7 +79,7 @@ def list_shards(root: Path, options: Mapping[str, Any]) -> Listing | None:
     notes = [f"{split} in {root} has no labels and is left out" for split in splits if split not in labelled]
     roles = assign_roles(labelled, options, root)
     if left_out := [split for split in labelled if split not in roles]:
-        notes.append(f"left out {counted(len(left_out), 'split')} of {root}: {quoted_few(left_out)}")
+        notes.append(f"left out {counted(len(left_out), 'split')} of {root}: {named_few(left_out)}")
     places: dict[str, tuple[Path, _Place]] = {}
     texts: dict[SplitRole, list[tuple[str, str]]] = {}
     for split, role in roles.items():
@@ -167,11 +167,11 @@ def _with_one_image(shards: Sequence[_Shard], options: Mapping[str, Any], root: 
     chosen = (text_option(options, "image_column") or "").removeprefix(".").lower()
     if suffixes and not chosen and any(_has_several(shard.images) for shard in shards):
         raise InputError(
-            f"{root} has several images for one label ({quoted_few(suffixes)}); choose in the task file: "
+            f"{root} has several images for one label ({named_few(suffixes)}); choose in the task file: "
             f'image_column = "{suffixes[0]}"'
         )
     if suffixes and chosen and chosen not in suffixes:
-        raise InputError(f"{root} has no images {chosen!r} (image_column); it has {quoted_few(suffixes, 20)}")
+        raise InputError(f"{root} has no images {chosen!r} (image_column); it has {named_few(suffixes, 20)}")
     kept = suffixes if not chosen else [chosen]
     return [
         replace(shard, images={name: place for name, place in shard.images.items() if _divided(name)[1] in kept})

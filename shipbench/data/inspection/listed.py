@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from shipbench.data.formats.labels import quoted_few
+from shipbench.counts import named_few
 from shipbench.data.images import ImageIdentity
 from shipbench.data.inspection.checks import (
     ALL_LISTED,
@@ -91,7 +91,7 @@ def classes_without_validation(evidence: Evidence) -> list[str]:
         present = {entry.label for entry in evidence.entries(role)}
         absent = [name for label, name in enumerate(evidence.task.class_names) if label not in present]
         if present and absent:
-            sentences.append(f"no {role} image of {quoted_few(absent)}")
+            sentences.append(f"no {role} image of {named_few(absent)}")
     return sentences
 
 
