@@ -28,7 +28,7 @@ __getattr__ = names_from(
         "RunRecord": "record",
         "RunSpec": "spec",
         "load_results": "results.loading",
-        "print_progress": "runs.progress",
+        "print_progress": "runs.event_text",
         "run": "runs.run",
     },
 )

@@ -81,14 +81,6 @@ def repeated_layers(model: nn.Module, kind: type[nn.Module]) -> list[str]:
     ]
 
 
-def largest_kernel(model: nn.Module) -> int:
-    """Return the side of the largest kernel in repeated blocks without linear layers, or 0 if they have any."""
-    if repeated_layers(model, nn.Linear):
-        return 0
-    convolutions: list[Any] = [model.get_submodule(name) for name in repeated_layers(model, nn.Conv2d)]
-    return max((max(convolution.kernel_size) for convolution in convolutions), default=0)
-
-
 def has_stochastic_depth(model: Any) -> bool:
     """Return whether ``model`` was built with a rate of stochastic depth above 0."""
     return any(isinstance(module, DropPath) and module.drop_prob for module in model.modules())

@@ -19,9 +19,11 @@ from shipbench.spec import RunSpec
 MEMORY_SHARE = 0.8
 """The share of the memory of a machine or of a device that runs may take by ``estimated_bytes``."""
 # A step through a frozen backbone keeps 16 to 17 numbers per token, channel and block (timm's ViT-Ti and ViT-S in fp32
-# on a CPU); the rest is for prompts and for weights in training. In bf16, where residuals stay in fp32, it keeps
-# 0.6 to 0.7 of the bytes: at most 43 of the 48 that 24 numbers of 2 bytes take.
-_NUMBERS_KEPT = 24
+# on a CPU); the rest is for what methods add and for weights in training. In bf16, where residuals stay in fp32, it
+# keeps 0.6 to 0.7 of the bytes: at most 43 of the 44 that 22 numbers of 2 bytes take.
+_NUMBERS_KEPT = 22
+# Settings of methods that are numbers of prompts, each a token more in every block.
+_PROMPTS = ("prompt_length", "shared_length", "attribute_length")
 _BYTES = 4
 # A weight, its gradient and two moments of AdamW.
 _NUMBERS_PER_WEIGHT = 4
@@ -31,9 +33,10 @@ _PROCESS_BYTES = 0.8e9
 
 @dataclass(frozen=True)
 class _Size:
-    """The size of a backbone: FLOPs and numbers kept for the backward pass per image, and weights."""
+    """The size of a backbone: FLOPs, tokens and numbers kept for the backward pass per image, and weights."""
 
     flops: float
+    tokens: int
     numbers: int
     weights: int
 
@@ -62,9 +65,11 @@ def estimated_bytes(run: PlannedRun, count: int = 1, bytes_kept: int = _BYTES) -
     Each number that a step keeps for its backward pass takes ``bytes_kept``. Runs over a frozen backbone share its
     weights; full fine-tuning is never stacked.
     """
-    size, images = _size_for(run), count * run.spec.resolved.recipe.batch_size
+    size, resolved = _size_for(run), run.spec.resolved
+    images = count * resolved.recipe.batch_size
+    prompts = sum(getattr(resolved.settings, name, 0) for name in _PROMPTS)
     weights = _BYTES * _NUMBERS_PER_WEIGHT * size.weights
-    return _PROCESS_BYTES + weights + bytes_kept * images * size.numbers
+    return _PROCESS_BYTES + weights + bytes_kept * images * size.numbers * (1 + prompts / size.tokens)
 
 
 def _size_for(run: PlannedRun) -> _Size:
@@ -77,7 +82,8 @@ def _size(backbone: str, image_size: int | None) -> _Size:
     model = load_backbone(backbone, checkpoint=RANDOM, image_size=image_size)
     image = torch.zeros(1, 3, *input_size_of(model))
     weights = sum(weight.numel() for weight in model.parameters())
-    return _Size(count_flops(lambda: model(image)), _numbers_kept(model, image), weights)
+    tokens = image_token_count(model) if isinstance(model, VisionTransformer) else 1
+    return _Size(count_flops(lambda: model(image)), tokens, _numbers_kept(model, image), weights)
 
 
 def _numbers_kept(model: Any, image: Tensor) -> int:

@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Sequence
 from functools import cache, partial
 from importlib.metadata import EntryPoint, version
+from typing import Any
 
 from shipbench.errors import InputError, ShipbenchError, check_all, did_you_mean, one_line
 from shipbench.methods.checks import refuse_class, refuse_description
@@ -21,11 +22,11 @@ MAIN_METHODS = ("full", "linear", "ship", "vpt-deep", "vpt-shallow")
 
 @cache
 def _families() -> dict[str, MethodFamily]:
-    return {name: _family(points[0]) for name, points in registered(FAMILIES).items()}
+    return {name: _family(name) for name in registered(FAMILIES)}
 
 
 class _Unusable(MethodFamily):
-    """A family that cannot be imported; only commands that name one of its methods fail."""
+    """A family that cannot be used; only commands that name one of its methods fail."""
 
     def __init__(self, reason: InputError) -> None:
         self.reason = reason
@@ -37,8 +38,9 @@ class _Unusable(MethodFamily):
         raise self.reason
 
 
-def _family(point: EntryPoint) -> MethodFamily:
+def _family(name: str) -> MethodFamily:
     try:
+        point: Any = find_plug_in(FAMILIES, name, "family of methods")
         family: MethodFamily = make_plug_in(point, "the family of methods")
     except InputError as error:
         return _Unusable(error)

@@ -16,7 +16,7 @@ from shipbench.results.plans import write_plan
 from tests.cli.builders import as_terminal, make_record, results_folder
 from tests.conftest import Shipbench
 from tests.results.test_claims import claim_file
-from tests.results.test_progress import checkpoint, entry
+from tests.results.test_folder_status import checkpoint, entry
 
 
 def folder(root: Path) -> Path:

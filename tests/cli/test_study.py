@@ -250,8 +250,8 @@ def test_a_time_limit_ends_a_sitting(shipbench: Shipbench, line: tuple[object, .
 def test_another_machine_is_compared_with_the_lock(
     shipbench: Shipbench, line: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packages = {"linear": "own-probes 2.0"}
-    monkeypatch.setattr("shipbench.planning.study.lock.package_of", lambda name: packages.get(name, ""))
+    packages = {"linear": {"own-probes": "2.0"}}
+    monkeypatch.setattr("shipbench.planning.study.lock.releases_of", lambda name: packages.get(name, {}))
     assert shipbench(*line, "--only", "few").code == 0
     lock = json.loads(Path("records/tiny.toml.lock").read_text(encoding="utf-8"))
     lock["versions"] |= {"torch": "1.0.0", "own-probes": "1.0"}

@@ -141,12 +141,12 @@ def test_a_system_that_does_not_tell_its_memory_sets_no_limit(monkeypatch: pytes
 def test_memory_grows_with_images_and_runs() -> None:
     small, large = (planned([0], overrides={**LONG, "batch_size": size}).runs[0] for size in (16, 64))
     assert estimated_bytes(small, 4) == estimated_bytes(large)
-    # 17 tokens of 64 channels in 6 blocks, 24 numbers of 4 bytes each, for 48 images more.
-    tokens = (64 // 16) ** 2 + 1
-    assert estimated_bytes(large) - estimated_bytes(small) == 48 * 24 * 4 * tokens * 64 * 6
+    # 17 tokens and 10 prompts of 64 channels in 6 blocks, 22 numbers of 4 bytes each, for 48 images more.
+    tokens = (64 // 16) ** 2 + 1 + 10
+    assert estimated_bytes(large) - estimated_bytes(small) == pytest.approx(48 * 22 * 4 * tokens * 64 * 6)
     # A weight, its gradient and two moments; and the process.
     weights = sum(p.numel() for p in load_backbone("test_vit", checkpoint="random", image_size=64).parameters())
-    assert estimated_bytes(small) == 0.8 * GIGABYTE + 16 * weights + 16 * 24 * 4 * tokens * 64 * 6
+    assert estimated_bytes(small) == pytest.approx(0.8 * GIGABYTE + 16 * weights + 16 * 22 * 4 * tokens * 64 * 6)
 
 
 def test_a_stack_takes_at_most_four_fifths_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,12 @@ def test_a_tuner_that_leaves_layers_as_they_are_is_refused() -> None:
             built("peft-osf", backbone_of("resnet10t"), target_modules=chosen)
 
 
+def test_lora_with_a_bias_acts_on_convolutions_without_one() -> None:
+    """The library cannot merge it, which export says."""
+    model = built("peft-lora", one(nn.Conv2d, bias=False), target_modules="conv", lora_bias=True)
+    assert [name for name, _ in model.named_parameters() if name.endswith("lora_B.default.bias")]
+
+
 class OneConvolution(nn.Module):
     """A backbone of one convolution (3, 8) on images of 64 x 64 pixels."""
 

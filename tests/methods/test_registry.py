@@ -289,7 +289,8 @@ def test_a_plug_in_that_fails_in_any_way_is_refused_by_name_and_listed(
 
 
 def test_a_family_that_fails_hides_no_other_method(monkeypatch: pytest.MonkeyPatch, mistaken: EntryPoint) -> None:
-    monkeypatch.setattr(registry, "_families", lambda: {"mistaken": registry._family(mistaken)})
+    install(monkeypatch, EntryPoint("mistaken", mistaken.value, registry.FAMILIES))
+    monkeypatch.setattr(registry, "_families", registry._families.__wrapped__)
     assert "gated" in registry.list_methods()
     with pytest.raises(InputError, match=r"the family of methods 'mistaken' \(.*\) cannot be imported"):
         get_method("mistaken-lora")
@@ -300,6 +301,14 @@ def test_a_name_that_two_packages_register_is_refused(monkeypatch: pytest.Monkey
     with pytest.raises(InputError, match=r"several packages have the method 'gated' .*elsewhere:Gated.*; rename"):
         get_method("gated")
     assert get_method("plain").name == "plain"
+
+
+def test_a_family_that_two_packages_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, EntryPoint("peft", "elsewhere:Tuners", registry.FAMILIES))
+    monkeypatch.setattr(registry, "_families", registry._families.__wrapped__)
+    with pytest.raises(InputError, match=r"several packages have the family of methods 'peft' .*elsewhere:Tuners"):
+        get_method("peft-lora")
+    assert "gated" in registry.list_methods()
 
 
 def test_reports_print_titles_and_keep_names_of_methods_that_are_not_installed() -> None:
