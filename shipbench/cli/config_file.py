@@ -68,12 +68,12 @@ class _Settings:
 
     def merged(self, context: Any, option: Any, value: Sequence[str] | None) -> list[str]:
         """Return the pairs of both; those of the file whose keys the command line gives are left out."""
-        self._given = list(value or ()) if _is_given(context, option.name) else []
+        self._given = list(value or ()) if is_given(context, option.name) else []
         return self._merge({_key(pair) for pair in self._given})
 
     def epochs(self, context: Any, option: Any, value: Any) -> Any:
         """Return the epochs; None instead of those of the file if the command line gives others with ``--set``."""
-        if _is_given(context, option.name):
+        if is_given(context, option.name):
             self._merge({"epochs"})
             return value
         # What the command line leaves out is processed last.
@@ -96,7 +96,7 @@ def _others(pairs: Iterable[str], keys: Set[str]) -> list[str]:
     return [pair for pair in pairs if keys.isdisjoint((_key(pair), _key(pair).rpartition(".")[2]))]
 
 
-def _is_given(context: Any, option: str) -> bool:
+def is_given(context: Any, option: str) -> bool:
     """Return whether an option that is being processed comes from the command line."""
     # By name, because typer may bring a Click of its own.
     return context.get_parameter_source(option).name == "COMMANDLINE"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipbench.cli import completion, next_steps, options
+from shipbench.cli.config_file import is_given
 from shipbench.cli.layout import make_table, printable
 from shipbench.counts import counted
 from shipbench.errors import InputError, system_reason
@@ -40,6 +41,7 @@ Target = Annotated[Path, typer.Option("--to", help="Folder to put the task folde
 
 @app.command("verify")
 def verify_command(
+    context: typer.Context,
     place: Annotated[
         str,
         typer.Argument(
@@ -68,6 +70,8 @@ def verify_command(
         _print_reports([verify(data, tasks=tasks, jobs=jobs)], list_file)
         next_steps.after_verify_own(place, data)
         return
+    if is_given(context, "data"):
+        raise InputError(f"--data is for sources and task files; to verify a folder: shipbench data verify {data}")
     fine_grained = sets_in(Path(place))
     suites = [verify(Path(place), tasks=fine_grained, jobs=jobs)] if fine_grained else []
     vtab = not fine_grained or _holds_vtab(Path(place))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,8 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
     the results folder cannot be written to, ``DeviceLostError`` if a GPU has failed that all remaining runs need, and
     ``ShipbenchError`` if the executor starts no run, attempt after attempt.
     """
-    _forget_checkpoints(plan, Store(results))
+    # Once: from the checkpoints that fresh runs leave later, they resume after a death.
+    _forget_checkpoints([run.run_id for run in plan.chosen if run.fresh], Store(results))
     supervisor = _Supervisor(plan.chosen, results, listener, remote=executor.remote)
     claims.tidy(supervisor.store)
     try:
@@ -44,6 +45,7 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
         # Killed workers cannot release their claims. A full disk must not hide the exception being raised.
         with suppress(ShipbenchError):
             claims.tidy(supervisor.store)
+            _forget_stopped_repetitions(plan, supervisor.store)
         if isinstance(error, DeviceLostError):
             raise DeviceLostError(
                 f"{error}; finished runs and the checkpoints of unfinished ones are kept in {results}, and the same "
@@ -53,16 +55,21 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
     return [record for run in plan.chosen if (record := supervisor.store.read(run.run_id)) is not None]
 
 
-def _forget_checkpoints(plan: Plan, store: Store) -> None:
-    """Remove the checkpoints of fresh runs, once: from those that they leave later, they resume after a death."""
-    for run in plan.chosen:
-        if not run.fresh or not store.path("checkpoints", run.run_id).exists():
+def _forget_checkpoints(run_ids: Iterable[str], store: Store) -> None:
+    """Remove the checkpoints of runs that no process executes now."""
+    for run_id in run_ids:
+        if not store.path("checkpoints", run_id).exists():
             continue
-        claim = claims.take(store.root, run.run_id)
+        claim = claims.take(store.root, run_id)
         # Another process that executes the run now has started it without this command.
         if claim is not None:
             with claim:
-                store.remove("checkpoints", run.run_id)
+                store.remove("checkpoints", run_id)
+
+
+def _forget_stopped_repetitions(plan: Plan, store: Store) -> None:
+    """Remove the checkpoints of repetitions of done runs: no later command resumes from them."""
+    _forget_checkpoints([run.run_id for run in plan.chosen if run.fresh and store.status(run.run_id) == "done"], store)
 
 
 class _Supervisor:

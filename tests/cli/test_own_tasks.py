@@ -156,6 +156,14 @@ def test_tuning_scores_a_fifth_of_the_training_images(shipbench: Shipbench, inse
     assert "tuning on train, scored on val" in outcome.err
 
 
+def test_a_folder_to_verify_is_no_option(shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere, --data replaces the variable, which names the folder here."""
+    monkeypatch.setenv("SHIPBENCH_DATA", str(tmp_path / "old"))
+    outcome = shipbench("data", "verify", "--data", tmp_path / "new")
+    assert outcome.code == 2
+    assert f"to verify a folder: shipbench data verify {tmp_path / 'new'}" in " ".join(outcome.err.split())
+
+
 def test_a_source_is_verified_and_inspected(shipbench: Shipbench, insects: Path, tmp_path: Path) -> None:
     for place in (insects, f"folder:{insects.parent / 'bugs'}"):
         verified = shipbench("data", "verify", place)

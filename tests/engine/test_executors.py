@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import subprocess
@@ -366,6 +367,32 @@ def test_a_run_that_starts_afresh_resumes_after_a_death(tmp_path: Path, monkeypa
     executor = DyingExecutor(store)
     execute_plan(Plan((run,), (run,)), tmp_path, executor, lambda event: None)
     assert executor.found == [False, True]
+
+
+class StoppedExecutor:
+    """An engine that is interrupted after its runs have stored checkpoints."""
+
+    remote = False
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, listener: Listener) -> None:
+        for run in runs:
+            self.store.path("checkpoints", run.run_id).write_bytes(b"epoch 3")
+        raise KeyboardInterrupt
+
+
+def test_a_stopped_repetition_of_a_done_run_leaves_no_checkpoint(tmp_path: Path) -> None:
+    """The run is done as before; of one that is not, the next command continues."""
+    store = Store(tmp_path)
+    store.write(make_record(run_id="a1"))
+    store.path("checkpoints", "a1").parent.mkdir()
+    os.utime(store.path("runs", "a1"), ns=(10**18, 10**18))
+    runs = tuple(PlannedRun(RunSpec("linear", "dtd"), name, State.TO_DO, fresh=True) for name in ("a1", "b2"))
+    with pytest.raises(KeyboardInterrupt):
+        execute_plan(Plan(runs, runs), tmp_path, StoppedExecutor(store), lambda event: None)
+    assert [path.stem for path in (tmp_path / "checkpoints").iterdir()] == ["b2"]
 
 
 @dataclass
