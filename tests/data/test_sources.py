@@ -141,8 +141,6 @@ import sys
 from pathlib import Path
 from shipbench.data import fingerprint
 from shipbench.tasks import get_task
-from tests.plug_ins import install
-from tests.plug_ins import install
 fingerprint(get_task({task!r}), Path({str(dtd)!r}))
 print(any("rendering" in name for name in sys.modules), "torch" in sys.modules)
 """
