@@ -98,18 +98,19 @@ def test_verify_of_a_folder_without_a_copy_is_bad_input(tmp_path: Path) -> None:
         assert caught.value.exit_code == 2
 
 
-def test_verify_names_the_source_for_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_source_for_other_images_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flowers102").mkdir()
     (tmp_path / "bugs.csv").touch()
     for place, words in (
-        (".", "rename it to oxford_flowers102; for images of your own, write folder:."),
-        ("flowers102", "caltech101, ...; for images of your own, write folder:flowers102"),
-        ("bugs.csv", "not a folder but a file (for images of your own, write csv:bugs.csv); name the folder"),
+        (".", "rename it to oxford_flowers102; for images of your own, name folder:. as the task"),
+        ("flowers102", "caltech101, ...; for images of your own, name folder:flowers102 as the task"),
+        ("bugs.csv", "a file (for images of your own, name csv:bugs.csv as the task); name the folder"),
     ):
-        with pytest.raises(InputError) as caught:
-            run("verify", place)
-        assert words in str(caught.value)
+        for command in (("verify", place), ("inspect", "dtd", "--data", place)):
+            with pytest.raises(InputError) as caught:
+                run(*command)
+            assert words in str(caught.value)
 
 
 def test_verify_lists_every_image_that_is_broken_or_repeated(

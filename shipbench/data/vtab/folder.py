@@ -85,7 +85,7 @@ def find_base(root: Path | None) -> Path:
 
 def _use_of(file: Path) -> str:
     source = source_of_path(str(file))
-    return f"for images of your own, write {source}" if source else "shipbench data import unpacks archives"
+    return f"for images of your own, name {source} as the task" if source else "shipbench data import unpacks archives"
 
 
 def levels(root: Path) -> Iterator[list[Path]]:

@@ -75,7 +75,8 @@ def _base_of(root: Path | None) -> Path:
     try:
         return find_base(root)
     except IncompleteCopyError as error:
-        raise IncompleteCopyError(f"{error}; for images of your own, write {source_of_path(str(root))}") from error
+        source = source_of_path(str(root))
+        raise IncompleteCopyError(f"{error}; for images of your own, name {source} as the task") from error
 
 
 @contextmanager
