@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -125,17 +126,21 @@ class ListedSource(ABC):
         listing = numbered(task, self.listing(task, root))
         _require_one_class(task, listing)
         drawing = draw(task, listing.splits, listing.classes)
-        return DrawnSource(_completed(task, listing, drawing), listing, drawing, splits)
+        return DrawnSource(_completed(task, listing, drawing), listing, drawing, splits, root)
 
 
 @dataclass(frozen=True)
 class DrawnSource:
-    """The requested splits of a task that were drawn from a listing; ``task`` has its sizes and class names."""
+    """The requested splits of a task that were drawn from a listing; ``task`` has its sizes and class names.
+
+    ``root`` is the folder given by ``--data``, if any.
+    """
 
     task: Task
     listing: Listing
     drawing: Drawing
     requested: tuple[SplitName, ...]
+    root: Path | None = None
 
     @property
     def counts(self) -> Mapping[SplitName, int]:
@@ -255,8 +260,7 @@ class DrawnSource:
             verb = "is also a training image" if len(shared) == 1 else "are also training images"
             raise InputError(
                 f"{counted(len(shared), 'test image')} of task {self.task.name} {verb}, byte for byte (for example, "
-                f"{shared[0][0]} is {shared[0][1]}); remove them, which 'shipbench data verify --list FILE.csv' names, "
-                "or write allow_leaks = true in the task file"
+                f"{shared[0][0]} is {shared[0][1]}); remove them, {self._how_to_keep_or_list}"
             )
 
     def _refuse_contradictions(self, images: Mapping[str, ImageIdentity]) -> None:
@@ -267,9 +271,16 @@ class DrawnSource:
                 names = self.listing.classes
                 raise InputError(
                     f"one image of task {self.task.name} is in two classes: {other.path} is {names[other.label]}, "
-                    f"{entry.path} is {names[entry.label]}, byte for byte; remove one, or write allow_leaks = true in "
-                    "the task file"
+                    f"{entry.path} is {names[entry.label]}, byte for byte; remove one, {self._how_to_keep_or_list}"
                 )
+
+    @property
+    def _how_to_keep_or_list(self) -> str:
+        """How to keep images that are in two splits or classes, and the command that lists all of them."""
+        file, place = ("the task file", self.task.file) if self.task.file else ("a task file", self.place)
+        data = "" if self.root is None else f" --data {shlex.quote(str(self.root))}"
+        command = f"shipbench data verify {shlex.quote(place)}{data} --list FILE.csv"
+        return f"or write allow_leaks = true in {file}; list them with: {command}"
 
 
 def numbered(task: Task, listing: Listing) -> Listing:

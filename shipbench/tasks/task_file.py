@@ -77,6 +77,7 @@ def _task(table: Mapping[str, Any], file: Path, suite: Suite) -> Task:
         augment=_choice(table, "augment", get_args(Augment), where),
         metric=_choice(table, "metric", get_args(Metric), where),
         allow_leaks=_truth(table, "allow_leaks", where),
+        file=str(file),
     )
 
 

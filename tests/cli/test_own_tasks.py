@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +245,31 @@ def test_bad_images_are_refused_in_one_sentence(
     assert words in outcome.err
     assert outcome.err.count("error: ") == 1
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(("spoil", "kind"), [(leak, "test and train"), (two_classes, "two classes")])
+def test_the_command_that_lists_refused_images_can_be_run(
+    shipbench: Shipbench, tmp_path: Path, cache: Path, spoil: Callable[[Path], None], kind: str
+) -> None:
+    folder = image_folder(tmp_path / "my bugs", {"train": (4, 4, 4), "test": (2, 2, 2)})
+    spoil(folder)
+    file = tmp_path / "own.toml"
+    file.write_text("[[task]]\nname = 'bugs'\nsource = 'folder:my bugs'\n")
+    store = image_folder(tmp_path / "store" / "eurosat" / "2750", {"": (5, 5)}, ("Forest", "River"))
+    for image in store.rglob("*.png"):
+        image.rename(image.with_suffix(".jpg"))
+    shutil.copy(store / "Forest" / "0.jpg", store / "River" / "again.jpg")
+    for options, found, names in (
+        (("--tasks", f"folder:{folder}"), kind, "a"),
+        (("--tasks", file), kind, "the"),
+        (("--tasks", "torchvision:EuroSAT", "--data", tmp_path / "store"), "two classes", "a"),
+    ):
+        refused = shipbench("run", "--method", "linear", *options, *SMALL, "--results", tmp_path / "r")
+        assert (refused.code, f"or write allow_leaks = true in {names} task file; " in refused.err) == (2, True)
+        command = shlex.split(refused.err.partition("; list them with: shipbench ")[2])
+        assert command[-2:] == ["--list", "FILE.csv"]
+        assert shipbench(*command[:-1], tmp_path / "list.csv").code == 1
+        assert f"\n{found}," in (tmp_path / "list.csv").read_text()
 
 
 def test_allowed_leaks_are_run(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
