@@ -231,3 +231,21 @@ FGVC = Suite(
     ),
     "five fine-grained data sets in VPT's splits, read from a folder (--data)",
 )
+
+SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY, FGVC)
+
+TASKS: dict[str, Task] = {task.name: task for suite in SUITES for task in suite.tasks}
+
+ALIASES: dict[str, str] = {alias: task.name for task in TASKS.values() for alias in task.folder_names}
+"""The task of every name that a copy may give a task's folder."""
+
+SETS: dict[str, tuple[Task, ...]] = {
+    "all": VTAB.tasks,
+    **{suite.name: suite.tasks for suite in SUITES},
+    **{group.lower(): tuple(task for task in VTAB.tasks if task.group == group) for group in GROUPS},
+}
+
+
+def is_catalogued(name: str) -> bool:
+    """Return whether a task, a folder of one or a set of tasks has this name."""
+    return name in TASKS or name in ALIASES or name.lower() in SETS

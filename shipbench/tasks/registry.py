@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 from shipbench.errors import InputError, check_all, did_you_mean
+from shipbench.runtime.files import expanded
 from shipbench.settings import comma_list
-from shipbench.tasks.catalogue import DEMO, DEMO_TINY, FGVC, GROUPS, VTAB, Suite, Task
-from shipbench.tasks.own import is_source, renamed, source_of_path, task_of_source
+from shipbench.tasks.catalogue import ALIASES, SETS, SUITES, TASKS, VTAB, Suite, Task, is_catalogued
+from shipbench.tasks.own import free_name, is_source, renamed, source_of_path, task_of_source
 from shipbench.tasks.task_file import load_task_file
 
-SUITES: tuple[Suite, ...] = (VTAB, DEMO, DEMO_TINY, FGVC)
-
-TASKS: dict[str, Task] = {task.name: task for suite in SUITES for task in suite.tasks}
-
-_ALIASES: dict[str, str] = {alias: task.name for task in TASKS.values() for alias in task.folder_names}
+__all__ = [
+    "SUITES",
+    "TASKS",
+    "canonical_name",
+    "get_task",
+    "likely_vtab_task",
+    "parse_tasks",
+    "suite_of",
+    "suite_tasks",
+]
 
 # Names in other papers, data sets and harnesses. They are only suggested, because the user knows what they stand for.
 _FOREIGN_NAMES: dict[str, str] = {
@@ -60,12 +68,6 @@ _FOREIGN_NAMES: dict[str, str] = {
 _CLOSE = 0.75
 _CLEARLY_CLOSER = 0.05
 
-_SETS: dict[str, tuple[Task, ...]] = {
-    "all": VTAB.tasks,
-    **{suite.name: suite.tasks for suite in SUITES},
-    **{group.lower(): tuple(task for task in VTAB.tasks if task.group == group) for group in GROUPS},
-}
-
 
 def get_task(name: str) -> Task:
     """Return the task called ``name``, its canonical name or a folder alias (ignoring case), or the task of a SOURCE.
@@ -80,25 +82,51 @@ def get_task(name: str) -> Task:
         return task
     if is_source(name):
         return _numbered(task_of_source(name, Path.cwd()), set())
-    if name.lower() in _SETS:
+    if name.lower() in SETS:
         raise InputError(f"{name!r} is a set of tasks; name one of them")
     if source := source_of_path(name):
-        raise InputError(f"unknown task {name!r}; to use the images there, write {source}")
+        raise InputError(f"unknown task {name!r}; {_use_of_copy(expanded(name), source)}")
     likely = likely_vtab_task(name)
     if "/" in name and not likely:
         raise InputError(f"unknown task {name!r}; name images as in folder:PATH, or see 'shipbench list tasks'")
-    hint = f" (did you mean {likely.name!r}?)" if likely else did_you_mean(name, [*TASKS, *_SETS])
+    hint = f" (did you mean {likely.name!r}?)" if likely else did_you_mean(name, [*TASKS, *SETS])
     raise InputError(f"unknown task {name!r}{hint}; see 'shipbench list tasks'")
+
+
+def _use_of_copy(place: Path, source: str) -> str:
+    """Return how to name what lies at a path: the catalogued tasks, if it looks like a copy of some, and ``source``."""
+    base, tasks = _copy_at(place)
+    if not tasks:
+        return f"to use the images there, write {source}"
+    suites = [(suite, tuple(task for task in tasks if task.suite == suite.name)) for suite in SUITES]
+    names = ",".join(_called(members) for _, members in suites if members)
+    titles = " and ".join(suite.title for suite, members in suites if members)
+    return f"write {names} --data {shlex.quote(str(base))} for {titles}, or {source} for images of your own"
+
+
+def _copy_at(place: Path) -> tuple[Path, list[Task]]:
+    """Return the catalogued task that a folder is called after and the folder above, or the tasks that lie in it."""
+    name = Path(os.path.normpath(place.absolute())).name
+    if name in ALIASES:
+        return Path(os.path.normpath(place / "..")), [TASKS[ALIASES[name]]]
+    names: set[str] = set()
+    with suppress(OSError):
+        names.update(ALIASES[child.name] for child in place.iterdir() if child.name in ALIASES and child.is_dir())
+    return place, [task for task in TASKS.values() if task.name in names]
+
+
+def _called(tasks: tuple[Task, ...]) -> str:
+    return next((name for name, members in SETS.items() if members == tasks), ",".join(task.name for task in tasks))
 
 
 def canonical_name(name: str) -> str:
     """Return the catalogue's name for a folder alias, and any other name unchanged."""
-    return _ALIASES.get(name, name)
+    return ALIASES.get(name, name)
 
 
 def _in_any_case(name: str) -> Task | None:
     """Return the catalogue's task whose name or alias is ``name`` in another case, if only one has it."""
-    meant = {canonical_name(other) for other in (*TASKS, *_ALIASES) if other.lower() == name.lower()}
+    meant = {canonical_name(other) for other in (*TASKS, *ALIASES) if other.lower() == name.lower()}
     return TASKS[meant.pop()] if len(meant) == 1 else None
 
 
@@ -163,8 +191,8 @@ def parse_tasks(text: str, option: str = "--tasks") -> list[Task]:
 
 
 def _named_by(part: str) -> Sequence[Task]:
-    if part.lower() in _SETS:
-        return _SETS[part.lower()]
+    if part.lower() in SETS:
+        return SETS[part.lower()]
     if is_source(part):
         return (task_of_source(part, Path.cwd()),)
     return load_task_file(part).tasks if part.lower().endswith(".toml") else (get_task(part),)
@@ -172,8 +200,7 @@ def _named_by(part: str) -> Sequence[Task]:
 
 def _numbered(task: Task, taken: Collection[str]) -> Task:
     """Return the task of a bare SOURCE under a name that neither the catalogue nor ``taken`` has."""
-    names = (task.name if number == 1 else f"{task.name}-{number}" for number in count(1))
-    name = next(name for name in names if not (name in taken or _is_catalogued(name)))
+    name = free_name(task.name, taken)
     return task if name == task.name else renamed(task, name)
 
 
@@ -183,14 +210,10 @@ def _refuse_clashes(tasks: Sequence[Task]) -> None:
     names: set[str] = set()
     for task in tasks:
         for kind, name in (("suite", task.suite), ("task", task.name)):
-            if _is_catalogued(name):
-                raise InputError(f"{kind} {name!r} of a task file has a name of the catalogue; rename it")
+            if is_catalogued(name):
+                raise InputError(f"{kind} {name!r} of a task file has a name of the catalogue; give it another `name`")
         if suites.setdefault(task.suite, task).suite_tasks != task.suite_tasks:
-            raise InputError(f"two task files have a suite called {task.suite!r}; rename one")
+            raise InputError(f"two task files have a suite called {task.suite!r}; give one of them another `name`")
         if task.name in names:
-            raise InputError(f"two task files have a task called {task.name!r}; rename one")
+            raise InputError(f"two task files have a task called {task.name!r}; give one of them another `name`")
         names.add(task.name)
-
-
-def _is_catalogued(name: str) -> bool:
-    return name in TASKS or name in _ALIASES or name.lower() in _SETS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,7 +12,7 @@ from shipbench.errors import InputError, did_you_mean
 from shipbench.runtime.files import read_toml
 from shipbench.runtime.plug_ins import find_plug_in, load_plug_in
 from shipbench.tasks.catalogue import VTAB, Augment, Draw, Metric, Resize, Suite, Task
-from shipbench.tasks.own import split_source, task_of_source
+from shipbench.tasks.own import free_name, split_source, task_of_source
 
 Value = TypeVar("Value")
 
@@ -37,12 +37,22 @@ def load_task_file(path: Path | str) -> Suite:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"task file {file} has no task; begin each with [[task]]")
     suite = _suite(content.get("suite", {}), file)
-    tasks = [_task(table, file, suite) for table in tables]
+    tasks = _numbered([_task(table, file, suite) for table in tables], ["name" in table for table in tables])
     names = [task.name for task in tasks]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"task file {file} has two tasks called {name!r}; give each a name of its own")
     return replace(suite, tasks=tuple(replace(task, suite_tasks=tuple(names)) for task in tasks))
+
+
+def _numbered(tasks: Sequence[Task], have_names: Sequence[bool]) -> list[Task]:
+    """Return the tasks, those that the file gives no name under one that neither it nor the catalogue has."""
+    taken = {task.name for task, has_name in zip(tasks, have_names, strict=True) if has_name}
+    numbered = []
+    for task, has_name in zip(tasks, have_names, strict=True):
+        numbered.append(task if has_name else replace(task, name=free_name(task.name, taken)))
+        taken.add(numbered[-1].name)
+    return numbered
 
 
 def _suite(table: Any, file: Path) -> Suite:

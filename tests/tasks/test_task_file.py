@@ -11,7 +11,7 @@ import pytest
 from shipbench import RunSpec
 from shipbench.errors import InputError
 from shipbench.tasks import get_task, load_task_file, parse_tasks, suite_of, suite_tasks
-from shipbench.tasks.catalogue import Draw
+from shipbench.tasks.catalogue import FGVC, VTAB, Draw
 
 FULL = """
 [suite]
@@ -85,7 +85,7 @@ def test_specs_of_own_tasks_can_be_compared_hashed_and_sent_to_other_processes(t
         ("[[task]]\nsource = 'folder:a'\nclasses = 'ant'", "classes of task 'a' .* is not a list of names"),
         ("[[task]]\nsource = 'folder:a'\nclasses = ['b', 'b']", "names a class twice"),
         ("[[task]]\nsource = 'folder:a'\nname = ''", "name is ''; it must be a text"),
-        ("[[task]]\nsource = 'folder:a'\n[[task]]\nsource = 'csv:x/a.csv'", "two tasks called 'a'"),
+        (2 * "[[task]]\nsource = 'folder:a'\nname = 'b'\n", "two tasks called 'b'"),
         ("[suite", "is not TOML"),
         (f"classes = {'[' * 5000}", r"own\.toml cannot be read: its values are nested too deeply"),
     ],
@@ -132,6 +132,9 @@ def test_a_source_is_a_suite_of_one_task(tmp_path: Path, monkeypatch: pytest.Mon
         ("npz:../../flowers/metadata.npz", "flowers"),
         ("folder:flowers/train/", "flowers"),
         ("csv:flowers/test.csv", "flowers-test"),
+        ("csv:flowers/test/labels.csv", "flowers-test"),
+        ("npz:flowers/Test/annotations/metadata.npz", "flowers-Test"),
+        ("csv:/test.csv", "csv-test"),
         ("folder:flowers/valid", "flowers-valid"),
         ("hf:user/train", "train"),
         ("hf:here/train.parquet", "here"),
@@ -175,6 +178,35 @@ def test_a_path_without_the_kind_of_its_source_is_refused_with_it(
             get_task(odd)
 
 
+@pytest.mark.parametrize(
+    ("place", "tasks"),
+    [
+        ("copies/vtab", "all --data copies/vtab for VTAB-1k"),
+        ("copies/vtab/cifar/", "cifar100 --data copies/vtab for VTAB-1k"),
+        ("copies/my part", "dtd,svhn,nabirds --data 'copies/my part' for VTAB-1k and FGVC"),
+        ("copies/fgvc", "fgvc --data copies/fgvc for FGVC"),
+        (".", "sun397 --data .. for VTAB-1k"),
+    ],
+)
+def test_a_folder_of_catalogued_tasks_is_refused_with_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, tasks: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "vtab": ["cifar", *(task.name for task in VTAB if task.name != "cifar100")],
+        "my part": ["svhn", "dtd", "NABirds", "other"],
+        "fgvc": ["CUB_200_2011", *(task.name for task in FGVC if task.name != "cub-200-2011")],
+    }
+    for parent, children in names.items():
+        for child in children:
+            Path("copies", parent, child).mkdir(parents=True)
+    (tmp_path / "sun397" / "digits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "sun397" if place == "." else tmp_path)
+    with pytest.raises(InputError) as caught:
+        parse_tasks(place)
+    assert str(caught.value) == f"unknown task {place!r}; write {tasks}, or folder:{place} for images of your own"
+
+
 def test_names_that_clash_get_a_number() -> None:
     tasks = parse_tasks("folder:/a/bugs,folder:/b/bugs,csv:/c/bugs.csv,folder:/data/dtd,dtd,folder:/a/bugs")
     assert [task.name for task in tasks] == ["bugs", "bugs-2", "bugs-3", "dtd-2", "dtd"]
@@ -205,10 +237,9 @@ def test_task_files_sources_and_names_are_mixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        (("x", "dtd"), None, "task 'dtd' of a task file has a name of the catalogue"),
-        (("all", "a"), None, "suite 'all' of a task file has a name of the catalogue"),
-        (("x", "a"), ("y", "b/a"), "called 'a'"),
-        (("x", "a"), ("x", "b"), "called 'x'"),
+        (("all", "a"), None, "suite 'all' of a task file has a name of the catalogue; give it another `name`"),
+        (("x", "a"), ("y", "b/a"), "two task files have a task called 'a'; give one of them another `name`"),
+        (("x", "a"), ("x", "b"), "two task files have a suite called 'x'; give one of them another `name`"),
     ],
 )
 def test_task_files_with_the_names_of_others_are_refused(
@@ -220,6 +251,22 @@ def test_task_files_with_the_names_of_others_are_refused(
     ]
     with pytest.raises(InputError, match=message):
         parse_tasks(",".join(map(str, files)))
+
+
+def test_a_name_of_the_catalogue_in_a_task_file_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "own.toml", "[[task]]\nname = 'dtd'\nsource = 'folder:bugs'")
+    with pytest.raises(InputError, match="task 'dtd' of a task file has a name of the catalogue; give it another"):
+        parse_tasks(str(file))
+
+
+def test_tasks_of_a_file_that_have_no_name_get_a_number_where_it_is_taken(tmp_path: Path) -> None:
+    named = ("folder:eurosat/train", "csv:flowers/train.csv", "csv:flowers/labels.csv", "folder:flowers/test")
+    tables = [f"[[task]]\nsource = '{source}'" for source in named]
+    file = write(tmp_path / "own.toml", "\n".join([*tables, "[[task]]\nsource = 'folder:x'\nname = 'flowers'"]))
+    names = ["eurosat-2", "flowers-2", "flowers-3", "flowers-test", "flowers"]
+    assert [task.name for task in load_task_file(file)] == names
+    assert [task.name for task in parse_tasks(f"{file},dtd,folder:flowers")] == [*names, "dtd", "flowers-4"]
+    assert suite_tasks(load_task_file(file)[0]) == tuple(names)
 
 
 def test_an_unknown_kind_of_source_is_named() -> None:
