@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from shipbench.errors import InputError
 from shipbench.record import RunRecord
 from shipbench.tasks import TASKS, Task
 from shipbench.tasks.catalogue import Resize
+from shipbench.tasks.own import names_in_records, without_number
 
 _MOST_NAMES = 5
 
@@ -142,9 +142,8 @@ def _refuse_changed_source(record: RunRecord, task: Task) -> None:
 
     With an image more or fewer, the fifth of a class that is held out may contain images that were trained on.
     """
-    # Where two bare sources of a run command have one name, the second gets a number.
-    names = (record.task, re.sub(r"-\d+$", "", record.task))
-    if task.source == record.source and task.name in names:
+    # Records hold no paths, so only the name can tell.
+    if task.source == record.source and names_in_records(task) & {record.task, without_number(record.task)}:
         raise InputError(
             f"{task.name} has the name of the source of run {record.run_id} but other images, some of which the run "
             "may have been trained on; restore the images of the run, or give images that are new to it a test split, "

@@ -188,6 +188,22 @@ def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path
     record = replace(finished.tested_record(store, run_id), task="bugs-2")
     with pytest.raises(InputError, match=refused):
         evaluation_images(record, "crop", task, None)
+    # A source that lacks a name of its own may have got another one, and another number, when the run was made.
+    shutil.copytree(bugs / "bugs", bugs / "moths" / "train")
+    rows = [f"bugs/{file.relative_to(bugs / 'bugs')},{file.parent.name}" for file in (bugs / "bugs").rglob("*.png")]
+    (bugs / "moths" / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    for source, names in (
+        (f"folder:{bugs / 'moths' / 'train'}", ("moths", "train", "train-3")),
+        (f"csv:{bugs / 'moths' / 'labels.csv'}:{bugs}", ("moths", "labels", "labels.csv")),
+    ):
+        task = get_task(source)
+        for name in names:
+            record = replace(finished.tested_record(store, run_id), task=name, source=task.source)
+            for called in (task, replace(task, name="moths-2")):
+                with pytest.raises(InputError, match=f"{called.name} has the name of the source of run {run_id}"):
+                    evaluation_images(record, "crop", called, None)
+            assert evaluation_images(record, "crop", replace(task, name="others"), None).copy.counts["test"] == 31
+    task = get_task(f"folder:{bugs / 'bugs'}")
     # Nothing can be drawn from a single image of each class.
     for file in (bugs / "bugs").rglob("*.png"):
         if file.name != "0.png":
