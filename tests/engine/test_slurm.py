@@ -1,14 +1,14 @@
-"""The options of SLURM jobs and the view of the queue, with stand-ins for SLURM's commands."""
+"""The options and the submission of SLURM jobs, and the view of the queue, with stand-ins for SLURM's commands."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,47 +19,16 @@ from shipbench.engine.executors.portable import portable
 from shipbench.engine.executors.registry import EngineOptions, get_executor
 from shipbench.engine.executors.slurm import SlurmExecutor, SlurmJobOptions
 from shipbench.engine.executors.slurm import _Job as Job
-from shipbench.engine.executors.slurm import _Jobs as Jobs
-from shipbench.errors import InputError, ShipbenchError
-from shipbench.events import Event, Note, Started
-from shipbench.planning.plan import Plan, PlannedRun, State
+from shipbench.engine.executors.slurm_jobs import Jobs
+from shipbench.errors import InputError
+from shipbench.events import Note
+from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.planning.stacks import Stacking
 from shipbench.results import claims
 from shipbench.results.store import Store
 from shipbench.runs.session import Session
-from shipbench.spec import RunSpec
 from tests.conftest import Shipbench
-
-# Without --all, neither command shows what is hidden.
-PARTITIONS = """
-case "$*" in *--all*) ;; *) exit ;; esac
-printf 'gpu\\nlong\\ngpu\\n'
-"""
-QUEUE = """
-case "$*" in *--all*--user="$(id -u)"*) ;; *) exit ;; esac
-printf '12_0|RUNNING|None\\n12_1|PENDING|Resources\\n13|RUNNING|None\\n'
-"""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of commands that answer as those of a cluster with the partitions gpu and long."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, answer in {
-        "sbatch": "exit 1",
-        "srun": "",
-        "sinfo": PARTITIONS,
-        "squeue": QUEUE,
-    }.items():
-        _write_command(folder / name, answer)
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
-    return folder
-
-
-def _write_command(file: Path, answer: str) -> None:
-    file.write_text(f"#!/bin/sh\n{answer}\n")
-    file.chmod(0o755)
+from tests.engine.conftest import write_command
 
 
 def test_an_unknown_option_is_refused_by_name() -> None:
@@ -87,7 +56,7 @@ def test_a_partition_that_does_not_exist_is_refused() -> None:
 
 
 def test_a_controller_that_does_not_answer_is_refused(cluster: Path) -> None:
-    _write_command(cluster / "sinfo", "exit 1")
+    write_command(cluster / "sinfo", "exit 1")
     with pytest.raises(InputError, match="the SLURM controller does not answer"):
         get_executor("slurm", EngineOptions()).check()
 
@@ -167,54 +136,8 @@ def test_the_queue_is_read_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_without_a_queue_there_is_no_view(tmp_path: Path, cluster: Path) -> None:
     assert slurm_queue.queue_of(tmp_path) == {}
     slurm_queue.remember_jobs(tmp_path / "slurm", {"a1": "12_0"})
-    _write_command(cluster / "squeue", "exit 1")
+    write_command(cluster / "squeue", "exit 1")
     assert slurm_queue.queue_of(tmp_path) == {}
-
-
-@pytest.fixture
-def runs() -> tuple[PlannedRun, ...]:
-    """Runs a and b."""
-    return tuple(PlannedRun(RunSpec("linear", "dtd", precision="fp32"), name, State.TO_DO) for name in "ab")
-
-
-def submitting(executor: SlurmExecutor, events: Callable[[Path, str], None]) -> SlurmExecutor:
-    """Let ``executor`` submit each run as job 1 or 2, and call ``events(folder, run_id)`` right after it."""
-
-    def submit(runs: Sequence[PlannedRun], results: Path, jobs: object) -> Iterator[tuple[str, str]]:
-        for number, run in enumerate(runs, 1):
-            yield run.run_id, str(number)
-            events(results / "slurm", run.run_id)
-
-    executor._submit = submit  # type: ignore[method-assign]
-    return executor
-
-
-def test_jobs_that_begin_before_all_are_submitted_are_followed(
-    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path
-) -> None:
-    _write_command(cluster / "squeue", "")
-    (tmp_path / "slurm").mkdir()
-    JournalWriter(tmp_path / "slurm" / "a.events")(Started("a"))
-    executor = submitting(
-        SlurmExecutor(EngineOptions()),
-        lambda folder, run_id: JournalWriter(folder / f"{run_id}.events")(Started(run_id)),
-    )
-    events: list[Event] = []
-    executor.execute(runs, Plan(runs, runs), tmp_path, events.append)
-    assert [event for event in events if not isinstance(event, Note)] == [Started("a"), Started("b")]
-
-
-def test_a_job_that_never_begins_ends_no_other(runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path) -> None:
-    _write_command(cluster / "squeue", "")
-
-    def begin(folder: Path, run_id: str) -> None:
-        if run_id == "a":
-            JournalWriter(folder / "a.events")(Started("a"))
-
-    events: list[Event] = []
-    submitting(SlurmExecutor(EngineOptions()), begin).execute(runs, Plan(runs, runs), tmp_path, events.append)
-    log = tmp_path / "slurm" / "2_0_log.err"
-    assert events[-1] == Note(None, f"1 of 2 SLURM jobs ended before their work began; see {log}")
 
 
 def test_half_an_event_of_a_killed_job_hides_no_other(tmp_path: Path) -> None:
@@ -230,14 +153,6 @@ def test_half_an_event_of_a_killed_job_hides_no_other(tmp_path: Path) -> None:
     assert list(reader.events()) == []
 
 
-@pytest.fixture
-def cancelled(cluster: Path, tmp_path: Path) -> Path:
-    """The file to which the cluster's scancel writes its arguments."""
-    file = tmp_path / "cancelled"
-    _write_command(cluster / "scancel", f'echo "$@" >> {file}')
-    return file
-
-
 def the_jobs_of(script: Path) -> str:
     """Return the arguments of scancel that cancel the jobs of a script, which has their name."""
     (name,) = (line.split("=")[1] for line in script.read_text().splitlines() if "--job-name=" in line)
@@ -250,7 +165,7 @@ def test_an_interruption_before_sbatch_has_named_the_job_cancels_it(
 ) -> None:
     pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
     script = tmp_path / "script"
-    _write_command(cluster / "sbatch", f'cp "$1" {script}; kill -INT $PPID')
+    write_command(cluster / "sbatch", f'cp "$1" {script}; kill -INT $PPID')
     with pytest.raises(KeyboardInterrupt):
         SlurmExecutor(EngineOptions()).execute(runs, Plan(runs, runs), tmp_path / "r", lambda _: None)
     assert cancelled.read_text() == the_jobs_of(script)
@@ -261,10 +176,11 @@ def test_jobs_that_cannot_be_remembered_are_cancelled(
 ) -> None:
     pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
     script = tmp_path / "script"
-    _write_command(cluster / "sbatch", f'cp "$1" {script}; echo Submitted batch job 12')
+    write_command(cluster / "sbatch", f'cp "$1" {script}; echo Submitted batch job 12')
 
     def fill_the_disk(folder: Path, jobs: Mapping[str, str]) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if jobs:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(slurm_queue, "remember_jobs", fill_the_disk)
     with pytest.raises(OSError, match="No space left on device"):
@@ -279,7 +195,7 @@ def test_jobs_are_submitted_with_their_options_and_cancelled_if_others_are_refus
     # An array of two runs and a third run, which is refused.
     monkeypatch.setattr(slurm, "_ARRAY", 2)
     script, folder = tmp_path / "script", tmp_path / "r" / "slurm"
-    _write_command(cluster / "sbatch", f'[ -e {script} ] && exit 1; cp "$1" {script}; echo Submitted batch job 12')
+    write_command(cluster / "sbatch", f'[ -e {script} ] && exit 1; cp "$1" {script}; echo Submitted batch job 12')
     options = EngineOptions(jobs=1, cluster={"partition": "long", "time": "90", "gpus": "0", "requeues": "4"})
     runs = (*runs, replace(runs[0], run_id="c"))
     with pytest.raises(InputError, match="SLURM has refused the jobs: "):
@@ -292,6 +208,11 @@ def test_jobs_are_submitted_with_their_options_and_cancelled_if_others_are_refus
     job = submitit.core.utils.DelayedSubmission.load(folder / "12_1_submitted.pkl")
     assert (job.function, job.args) == (Job(tmp_path / "r", folder, 1), (portable(runs[1]),))
     assert job._timeout_countdown == 4
+    # A command that is killed before it has submitted all arrays leaves no unknown jobs.
+    assert {file.stem: json.loads(file.read_text())["job"] for file in folder.glob("*.json")} == {
+        "a": "12_0",
+        "b": "12_1",
+    }
     assert cancelled.read_text() == f"12_0 12_1\n{the_jobs_of(script)}"
 
 
@@ -301,87 +222,20 @@ def test_a_limit_of_jobs_holds_over_all_arrays(
     pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
     monkeypatch.setattr(slurm, "_ARRAY", 2)
     sbatch = f'number=$(ls {tmp_path} | grep -c script); cp "$1" {tmp_path}/script$number; echo job 2$number'
-    _write_command(cluster / "sbatch", sbatch)
-    earlier = Jobs("shipbench-1", {"f": "12_0", "g": "12_7", "h": "13"})
+    write_command(cluster / "sbatch", sbatch)
+    earlier = Jobs(submitted={"f": "12_0", "g": "12_7", "h": "13"})
     five = tuple(replace(runs[0], run_id=name) for name in "abcde")
-    submitted = dict(SlurmExecutor(EngineOptions(jobs=1))._submit(five, tmp_path / "r", earlier))
-    assert submitted == {"a": "20_0", "b": "20_1", "c": "21_0", "d": "21_1", "e": "22"}
+    arrays = list(SlurmExecutor(EngineOptions(jobs=1))._submit(five, tmp_path / "r", earlier))
+    assert arrays == [{"a": "20_0", "b": "20_1"}, {"c": "21_0", "d": "21_1"}, {"e": "22"}]
     lines = [(tmp_path / f"script{number}").read_text().splitlines() for number in range(3)]
     for script, before in zip(lines, ("12:13", "20", "21"), strict=True):
         assert f"#SBATCH --dependency=afterany:{before}" in script
     assert [script.count("#SBATCH --array=0-1%1") for script in lines] == [1, 1, 0]
 
 
-def test_a_job_that_an_earlier_command_has_left_is_followed_and_cancelled(
-    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, cancelled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Run a has a job in the queue, which does not answer at first; that of b has ended."""
-    slurm_queue.remember_jobs(tmp_path / "slurm", {"a": "12_0", "b": "9"})
-    _write_command(cluster / "squeue", "exit 1")
-    waits: list[float] = []
-
-    def wait(seconds: float) -> None:
-        _write_command(cluster / "squeue", QUEUE)
-        waits.append(seconds)
-        if len(waits) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=wait))
-    events: list[Event] = []
-    with pytest.raises(KeyboardInterrupt):
-        submitting(SlurmExecutor(EngineOptions()), lambda folder, run_id: None).execute(
-            runs, Plan(runs, runs), tmp_path, events.append
-        )
-    said = "following 1 job that an earlier command has left in the queue; submitted 1 job to SLURM; see 'squeue --me' "
-    assert [event.text.startswith(said) for event in events if isinstance(event, Note)] == [True]
-    assert slurm_queue.queue_of(tmp_path) == {"a": "slurm 12_0, running"}
-    assert cancelled.read_text().splitlines()[0] == "12_0 1"
-
-
-def test_jobs_of_a_queue_that_does_not_answer_are_awaited(
-    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers = iter(("exit 1", "echo '2|RUNNING|None'", "exit 1", ""))
-    asked = []
-
-    def wait(seconds: float) -> None:
-        asked.append(seconds)
-        _write_command(cluster / "squeue", next(answers))
-
-    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=wait))
-    _write_command(cluster / "squeue", next(answers))
-    begin = submitting(SlurmExecutor(EngineOptions()), lambda folder, run_id: None)
-    with pytest.raises(ShipbenchError, match=r"2 of 2 SLURM jobs ended before their work began; see .*/1_0_log\.err"):
-        begin.execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
-    assert len(asked) == 3
-
-
 def test_messages_of_a_site_are_no_jobs(cluster: Path) -> None:
-    _write_command(cluster / "squeue", "printf 'Maintenance on Friday\\n1|RUNNING|None\\n2|PENDING|Resources\\n'")
+    write_command(cluster / "squeue", "printf 'Maintenance on Friday\\n1|RUNNING|None\\n2|PENDING|Resources\\n'")
     assert slurm_queue.states(["1", "2", "3"]) == {"1": "running", "2": "pending: Resources"}
-
-
-def test_an_interruption_revokes_the_claims_of_active_runs_alone(
-    runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, cancelled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _write_command(cluster / "squeue", "printf '1|RUNNING|None\\n2|PENDING|Resources\\n'")
-    for run in runs:
-        assert claims.take(tmp_path, run.run_id) is not None
-
-    def begin(folder: Path, run_id: str) -> None:
-        if run_id == "a":
-            JournalWriter(folder / "a.events")(Started("a"))
-
-    def interrupt(seconds: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=interrupt))
-    with pytest.raises(KeyboardInterrupt):
-        submitting(SlurmExecutor(EngineOptions()), begin).execute(runs, Plan(runs, runs), tmp_path, lambda _: None)
-    # Run b waits in the queue, and another process may hold its claim.
-    assert set(claims.holders(tmp_path)) == {"b"}
-    numbers, by_name = cancelled.read_text().splitlines()
-    assert (numbers, "--name=shipbench-" in by_name) == ("1 2", True)
 
 
 def test_a_job_that_may_not_be_queued_again_fails_no_run(

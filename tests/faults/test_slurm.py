@@ -61,7 +61,10 @@ def test_an_interrupted_command_cancels_its_jobs(grid: Grid) -> None:
 
 
 def test_the_jobs_of_a_killed_command_are_followed_and_cancelled_by_the_next(grid: Grid) -> None:
-    """They wait in a partition that starts none. The next command has a run more, whose job waits for them."""
+    """They wait in a partition that starts none. The next command has a run more, whose job waits for them.
+
+    A third command waits for the jobs of the second, and its interruption cancels none of them.
+    """
     subprocess.run(["scontrol", "update", "partitionname=tiny", "state=down"], check=True)
     killed = replace(grid, method="linear").start()
     killed.wait_for("submitted 1 job to SLURM")
@@ -70,6 +73,11 @@ def test_the_jobs_of_a_killed_command_are_followed_and_cancelled_by_the_next(gri
     command = replace(grid, method="linear,vpt-deep").start()
     command.wait_for("following 1 job that an earlier command has left in the queue; submitted 1 job to SLURM")
     assert sorted(_queue("%E")) == ["(null)", f"afterany:{left}(unfulfilled)"]
+    other = replace(grid, method="linear,vpt-deep").start()
+    other.wait_for("waiting for 2 jobs of another command; see")
+    other.send(signal.SIGINT)
+    assert other.wait(30) == 130
+    assert len(_queue("%i")) == 2
     command.send(signal.SIGINT)
     assert command.wait(30) == 130
     _wait_until(lambda: not _queue("%i"))

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
-import secrets
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from shipbench.counts import counted
 from shipbench.engine.executors import slurm_queue
-from shipbench.engine.executors.journal import JournalReader, JournalWriter
+from shipbench.engine.executors.journal import JournalWriter
 from shipbench.engine.executors.portable import portable
 from shipbench.engine.executors.registry import EngineOptions
-from shipbench.errors import InputError, ShipbenchError, one_line
-from shipbench.events import Finished, Listener, Lost, Note, Started
+from shipbench.engine.executors.slurm_jobs import Jobs, Watch, arrays_of, find_jobs, journal_of
+from shipbench.errors import InputError, one_line
+from shipbench.events import Listener, Note
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
 from shipbench.runtime.plug_ins import missing_library
 from shipbench.settings import Settings, configure, field_names, refuse_unknown
 
-_POLL_SECONDS = 2.0
 # SLURM's default MaxArraySize is 1001.
 _ARRAY = 1000
 _AT_A_TIME = 256
@@ -114,25 +111,27 @@ class SlurmExecutor:
     def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
         """Submit a job for every run and return when none of them is in the queue.
 
-        A run whose job an earlier command has left in the queue gets no second one; that job is followed instead. An
-        interruption revokes the claims of active runs and cancels the jobs; a submission that fails cancels its own.
-        Raises ``InputError`` if SLURM refuses the jobs, and ``ShipbenchError`` if all jobs end before their work
-        begins.
+        A run of the plan gets no second job: one that another command has submitted is awaited if that command still
+        runs, else followed. An interruption cancels the jobs that were submitted here or left by commands that have
+        ended, and revokes the claims of their active runs; a submission that fails cancels its own. Raises
+        ``InputError`` if SLURM refuses the jobs, and ``ShipbenchError`` if all jobs end before their work begins.
         """
-        results, run_ids = results.resolve(), [run.run_id for run in runs]
+        results = results.resolve()
         folder = slurm_queue.folder_of(results)
         folder.mkdir(parents=True, exist_ok=True)
+        jobs = find_jobs(runs, plan, results)
+        jobs.take_over(folder)
+        to_submit = [run for run in runs if run.run_id not in jobs.awaited]
         # Before the submission, because the first jobs may begin while the last ones are still submitted.
-        watch = _Watch(run_ids, folder, emit)
-        jobs = _Jobs(f"shipbench-{secrets.token_hex(4)}", _left_in_queue(results, run_ids))
+        watch = Watch([*jobs.followed, *(run.run_id for run in to_submit)], folder, emit)
         try:
-            self._submit_all([run for run in runs if run.run_id not in jobs.left], results, jobs)
+            self._submit_all(to_submit, results, jobs)
             emit(Note(None, f"{jobs.text}; see 'squeue --me' and the logs in {folder}"))
-            watch.until_done(jobs.all)
+            watch.until_done(jobs.awaited.values())
         except KeyboardInterrupt:
-            for run_id in watch.active:
+            for run_id in watch.active & jobs.own.keys():
                 claims.revoke(results, run_id)
-            slurm_queue.cancel(jobs.name, jobs.all.values())
+            jobs.cancel()
             raise
         watch.note_jobs_that_never_began(jobs.submitted)
 
@@ -143,55 +142,34 @@ class SlurmExecutor:
         on_gpu = self._job_options.with_gpu and run.spec.device == "auto"
         return replace(run, spec=replace(run.spec, device="cuda")) if on_gpu else run
 
-    def _submit_all(self, runs: Sequence[PlannedRun], results: Path, jobs: _Jobs) -> None:
+    def _submit_all(self, runs: Sequence[PlannedRun], results: Path, jobs: Jobs) -> None:
         """Submit a job for every run, add it to those that ``jobs`` has submitted, and remember it."""
         try:
-            for run_id, job in self._submit([self.for_job(run) for run in runs], results, jobs):
-                jobs.submitted[run_id] = job
-            slurm_queue.remember_jobs(slurm_queue.folder_of(results), jobs.submitted)
+            for array in self._submit([self.for_job(run) for run in runs], results, jobs):
+                jobs.submitted.update(array)
+                slurm_queue.remember_jobs(slurm_queue.folder_of(results), array)
         except Exception:
-            slurm_queue.cancel(jobs.name, jobs.submitted.values())
+            jobs.cancel_submitted()
             raise
 
-    def _submit(self, runs: Sequence[PlannedRun], results: Path, jobs: _Jobs) -> Iterator[tuple[str, str]]:
-        """Submit runs as jobs, and yield the run id and the job of each.
+    def _submit(self, runs: Sequence[PlannedRun], results: Path, jobs: Jobs) -> Iterator[Mapping[str, str]]:
+        """Submit runs as jobs, and yield those of each array by run id.
 
         SLURM limits how many jobs of one array run at a time. So each array waits for the end of the jobs before it.
         """
         submitit, options, folder = _submitit(), self._job_options, slurm_queue.folder_of(results)
         executor = submitit.SlurmExecutor(folder, max_num_timeout=options.requeues)
         executor.update_parameters(job_name=jobs.name, **options.for_sbatch(self._options.jobs or _AT_A_TIME))
-        work, before = _Job(results, folder, options.cpus), _arrays(jobs.left.values())
+        work, before = _Job(results, folder, options.cpus), jobs.arrays
         try:
             for chunk in _chunks(runs, _ARRAY):
                 if before:
                     executor.update_parameters(dependency=f"afterany:{':'.join(before)}")
                 submitted = [str(each.job_id) for each in executor.map_array(work, chunk)]
-                yield from zip((run.run_id for run in chunk), submitted, strict=True)
-                before = _arrays(submitted)
+                yield dict(zip((run.run_id for run in chunk), submitted, strict=True))
+                before = arrays_of(submitted)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             raise InputError(f"SLURM has refused the jobs: {one_line(error)}") from error
-
-
-@dataclass(frozen=True)
-class _Jobs:
-    """Jobs by run id: those that an earlier command has ``left`` in the queue, and those ``submitted`` as ``name``."""
-
-    name: str
-    left: Mapping[str, str]
-    submitted: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def all(self) -> dict[str, str]:
-        """All jobs to follow."""
-        return {**self.left, **self.submitted}
-
-    @property
-    def text(self) -> str:
-        """The jobs in words, as in "submitted 3 jobs to SLURM"."""
-        followed = f"following {counted(len(self.left), 'job')} that an earlier command has left in the queue"
-        submitted = f"submitted {counted(len(self.submitted), 'job')} to SLURM"
-        return "; ".join([followed] * bool(self.left) + [submitted] * bool(self.submitted))
 
 
 @dataclass(frozen=True)
@@ -209,7 +187,7 @@ class _Job:
 
         torch.set_num_threads(self.threads)
         _end_if_a_signal_handler_fails()
-        emit = JournalWriter(_journal(self.folder, run.run_id))
+        emit = JournalWriter(journal_of(self.folder, run.run_id))
         emit(Note(run.run_id, f"SLURM job {os.environ.get('SLURM_JOB_ID')} runs on {platform.node()}"))
         attempt(run, self.results, emit)
 
@@ -238,71 +216,6 @@ def _end_if_a_signal_handler_fails() -> None:
         handler = signal.getsignal(number) if number.name.startswith("SIGUSR") else None
         if callable(handler):
             signal.signal(number, ending(handler))
-
-
-class _Watch:
-    """Follows runs from their submission: forwards their events and knows which of them are ``active``."""
-
-    def __init__(self, run_ids: Iterable[str], folder: Path, emit: Listener) -> None:
-        self.active: set[str] = set()
-        self._folder, self._emit = folder, emit
-        self._began: set[str] = set()
-        self._readers = {run_id: JournalReader(_journal(folder, run_id)) for run_id in run_ids}
-        # Events of an earlier submission are none of this one's.
-        for reader in self._readers.values():
-            reader.skip()
-
-    def until_done(self, jobs: Mapping[str, str]) -> None:
-        """Forward events until none of ``jobs``, which are named by run id, is in the queue."""
-        while True:
-            queue = slurm_queue.states(jobs.values())
-            self._forward()
-            # A controller that does not answer may be restarting; the jobs continue meanwhile.
-            if queue is not None and not queue:
-                return
-            time.sleep(_POLL_SECONDS)
-
-    def note_jobs_that_never_began(self, jobs: Mapping[str, str]) -> None:
-        """Note how many of ``jobs`` ended without an event; raise ``ShipbenchError`` if no job began.
-
-        One alone may have met a broken node, and the supervisor submits its run anew.
-        """
-        silent = [job for run_id, job in jobs.items() if run_id not in self._began]
-        if not silent:
-            return
-        ended = (
-            f"{len(silent)} of {counted(len(jobs), 'SLURM job')} ended before their work began; "
-            f"see {self._folder / f'{silent[0]}_0_log.err'}"
-        )
-        if not self._began:
-            raise ShipbenchError(ended)
-        self._emit(Note(None, ended))
-
-    def _forward(self) -> None:
-        for run_id, reader in self._readers.items():
-            for event in reader.events():
-                self._began.add(run_id)
-                if isinstance(event, Started):
-                    self.active.add(run_id)
-                elif isinstance(event, Finished | Lost):
-                    self.active.discard(run_id)
-                self._emit(event)
-
-
-def _left_in_queue(results: Path, run_ids: Iterable[str]) -> dict[str, str]:
-    """Return the jobs of earlier commands that are still in the queue, by run id; wait until the queue answers."""
-    while (jobs := slurm_queue.jobs_in_queue(results, set(run_ids))) is None:
-        time.sleep(_POLL_SECONDS)
-    return jobs
-
-
-def _arrays(jobs: Iterable[str]) -> list[str]:
-    """Return the ids of the arrays, or of the single jobs, that ``jobs`` belong to."""
-    return sorted({job.partition("_")[0] for job in jobs})
-
-
-def _journal(folder: Path, run_id: str) -> Path:
-    return folder / f"{run_id}.events"
 
 
 def _chunks(runs: Sequence[PlannedRun], size: int) -> Iterator[Sequence[PlannedRun]]:

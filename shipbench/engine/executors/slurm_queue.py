@@ -6,14 +6,35 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shipbench.errors import InputError
 from shipbench.results.lookup import visible_files
 from shipbench.runtime.files import atomic_path
+from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
 _SECONDS = 30
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job in the queue: its number, its state as in ``states``, and the process of the command that follows it.
+
+    ``of_another`` says whether that is another command, which still runs; it is None if that cannot be known here.
+    """
+
+    number: str
+    state: str
+    command: ProcessIdentity
+    of_another: bool | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the job waits until somebody releases it, as after a failed launch."""
+        # JobHeldUser, JobHoldMaxRequeue, "launch failed requeued held", REQUEUE_HOLD and others.
+        return any(word in self.state.lower() for word in ("held", "hold", "special_exit"))
 
 
 def folder_of(results: Path) -> Path:
@@ -61,28 +82,45 @@ def states(jobs: Iterable[str]) -> dict[str, str] | None:
     return queue
 
 
-def cancel(name: str, jobs: Iterable[str]) -> None:
-    """Cancel ``jobs`` and this user's jobs called ``name``, pending or running.
-
-    By name too, because sbatch may have been interrupted after the submission and before it gave the job's number.
-    """
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel ``jobs``, pending or running."""
     if numbers := list(jobs):
         _output("scancel", *numbers)
+
+
+def cancel_named(name: str) -> None:
+    """Cancel this user's jobs called ``name``, pending or running.
+
+    sbatch may have been interrupted after the submission and before it gave the job's number.
+    """
     _output("scancel", _this_user(), f"--name={name}")
 
 
 def remember_jobs(folder: Path, jobs: Mapping[str, str]) -> None:
-    """Write the job of every run id in ``jobs`` to ``folder``."""
+    """Write the job of every run id in ``jobs`` to ``folder``, with this process as that of its command."""
+    command = asdict(current_process())
     for run_id, job in jobs.items():
         with atomic_path(folder / f"{run_id}.json") as temporary:
-            temporary.write_text(json.dumps({"job": job}), encoding="utf-8")
+            temporary.write_text(json.dumps({"job": job, "command": command}), encoding="utf-8")
 
 
-def jobs_in_queue(results: Path, run_ids: Collection[str]) -> dict[str, str] | None:
+def jobs_in_queue(results: Path, run_ids: Collection[str]) -> dict[str, QueuedJob] | None:
     """Return the jobs of ``run_ids`` that are in the queue, by run id; None if the queue does not answer."""
-    jobs = {run_id: job for run_id, job in _remembered(folder_of(results)) if run_id in run_ids}
-    queue = states(jobs.values()) if jobs else {}
-    return None if queue is None else {run_id: job for run_id, job in jobs.items() if job in queue}
+    jobs = {run_id: (job, command) for run_id, job, command in _remembered(folder_of(results)) if run_id in run_ids}
+    queue = states(job for job, _ in jobs.values()) if jobs else {}
+    if queue is None:
+        return None
+    others = {command: _is_another(command) for _, command in jobs.values()}
+    return {
+        run_id: QueuedJob(job, queue[job], command, others[command])
+        for run_id, (job, command) in jobs.items()
+        if job in queue
+    }
+
+
+def _is_another(command: ProcessIdentity) -> bool | None:
+    # is_running alone would take the jobs of this command for those of another one.
+    return False if command == current_process() else is_running(command)
 
 
 def queue_of(results: Path) -> dict[str, str]:
@@ -90,7 +128,7 @@ def queue_of(results: Path) -> dict[str, str]:
 
     It is empty where nothing was submitted, and where this machine sees no queue.
     """
-    jobs = dict(_remembered(folder_of(results)))
+    jobs = {run_id: job for run_id, job, _ in _remembered(folder_of(results))}
     queue = (states(jobs.values()) if jobs and in_reach() else None) or {}
     return {run_id: f"slurm {job}, {queue[job]}" for run_id, job in jobs.items() if job in queue}
 
@@ -100,10 +138,12 @@ def in_reach() -> bool:
     return shutil.which("squeue") is not None
 
 
-def _remembered(folder: Path) -> Iterable[tuple[str, str]]:
+def _remembered(folder: Path) -> Iterator[tuple[str, str, ProcessIdentity]]:
+    """Yield run id, job and command of every run that was submitted."""
     for file in visible_files(folder, ".json"):
         try:
-            yield file.stem, str(json.loads(file.read_text(encoding="utf-8"))["job"])
+            content = json.loads(file.read_text(encoding="utf-8"))
+            yield file.stem, str(content["job"]), ProcessIdentity(**content["command"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
 
