@@ -61,15 +61,11 @@ def test_an_interrupted_command_cancels_its_jobs(grid: Grid) -> None:
 
 
 def test_the_jobs_of_a_killed_command_are_followed_and_cancelled_by_the_next(grid: Grid) -> None:
-    """They wait in a partition that starts none. The next command has a run more, whose job waits for them.
+    """The next command has a run more, whose job waits for them.
 
     A third command waits for the jobs of the second, and its interruption cancels none of them.
     """
-    subprocess.run(["scontrol", "update", "partitionname=tiny", "state=down"], check=True)
-    killed = replace(grid, method="linear").start()
-    killed.wait_for("submitted 1 job to SLURM")
-    killed.send(signal.SIGKILL)
-    left = _only_job()
+    left = _left_by_a_killed_command(grid)
     command = replace(grid, method="linear,vpt-deep").start()
     command.wait_for("following 1 job that an earlier command has left in the queue; submitted 1 job to SLURM")
     assert sorted(_queue("%E")) == ["(null)", f"afterany:{left}(unfulfilled)"]
@@ -81,6 +77,26 @@ def test_the_jobs_of_a_killed_command_are_followed_and_cancelled_by_the_next(gri
     command.send(signal.SIGINT)
     assert command.wait(30) == 130
     _wait_until(lambda: not _queue("%i"))
+
+
+def test_a_held_job_of_a_killed_command_is_replaced(grid: Grid) -> None:
+    held = _left_by_a_killed_command(grid)
+    subprocess.run(["scontrol", "hold", held], check=True)
+    command = replace(grid, method="linear").start()
+    command.wait_for("cancelled 1 held job that an earlier command has left; submitted 1 job to SLURM")
+    assert _only_job() != held
+    command.send(signal.SIGINT)
+    assert command.wait(30) == 130
+    _wait_until(lambda: not _queue("%i"))
+
+
+def _left_by_a_killed_command(grid: Grid) -> str:
+    """Kill a command whose job waits in a partition that starts none, and return the job."""
+    subprocess.run(["scontrol", "update", "partitionname=tiny", "state=down"], check=True)
+    killed = replace(grid, method="linear").start()
+    killed.wait_for("submitted 1 job to SLURM")
+    killed.send(signal.SIGKILL)
+    return _only_job()
 
 
 def _start_again(job: str) -> None:
