@@ -5,6 +5,7 @@ They name records without a seal, random weights, settings chosen on test images
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import pandas as pd
@@ -124,9 +125,13 @@ def _metrics(done: pd.DataFrame) -> str:
 
 
 def _treatments(done: pd.DataFrame) -> str:
-    own = done[done["data_version"] != ""]
-    kinds = own.groupby("task")[["draw", "resize", "augment"]].nunique().max(axis=1)
-    names = [task_name(task) for task in sorted(kinds[kinds > 1].index, key=task_order)]
+    stated: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for task, shots, version in zip(done["task"], done["shots"].fillna(0), done["data_version"], strict=True):
+        stated[task, "draw", f"{shots:g}"].add(version.draw)
+        stated[task, "resize"].add(version.resize)
+        stated[task, "augment"].add(version.augment)
+    mixed = {task for (task, *_), values in stated.items() if len(values - {""}) > 1}
+    names = [task_name(task) for task in sorted(mixed, key=task_order)]
     return f"Mixed treatments: runs on {listed(names)} differ in the images drawn, resize or augment." if names else ""
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from shipbench.errors import InputError
 from shipbench.record import IMPORTED, Column, record_columns
+from shipbench.report.analysis.data_versions import data_versions
 from shipbench.report.wording.names import method_order, suite_order, switch_order, task_order
 from shipbench.report.wording.text import printable
 from shipbench.runtime.json_text import parse_json
@@ -44,21 +45,12 @@ def uniform_records(results: pd.DataFrame) -> pd.DataFrame:
     facts = frame[["task", "suite", "source", "kind"]].itertuples(index=False, name=None)
     catalogued = [_is_catalogued(*row) for row in facts]
     named = frame.assign(
-        data_version=_data_versions(frame, catalogued),
+        data_version=data_versions(frame, catalogued),
         suite=[_suite(*row) for row in zip(frame["task"], frame["suite"], catalogued, strict=True)],
         group=[_group(*row) for row in zip(frame["task"], frame["group"], catalogued, strict=True)],
     )
     # pandas warns of frames with more than a hundred columns that were assigned one by one; a copy joins them.
     return named.copy()
-
-
-def _data_versions(frame: pd.DataFrame, catalogued: Sequence[bool]) -> list[str]:
-    """Return what the images of each run are, beside the task's name; empty for a catalogued task, as far as recorded.
-
-    The name of people's own task may stand for other images, another draw of them or another treatment tomorrow.
-    """
-    facts = frame[["data_fingerprint", "draw", "resize", "augment"]].itertuples(index=False, name=None)
-    return ["" if known else " | ".join(filter(None, values)) for values, known in zip(facts, catalogued, strict=True)]
 
 
 def _with_unknown_sizes(frame: pd.DataFrame) -> pd.DataFrame:

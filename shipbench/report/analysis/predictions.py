@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from shipbench.record import ACCURACY, IMPORTED, MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.data_versions import DataVersion
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_list
 from shipbench.statistics import Interval, PairedTest, bootstrap_interval, paired_test
@@ -170,7 +171,11 @@ def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPr
     if not complete:
         return None
     first = next(iter(complete.values()))
-    paired = {key: part for key, part in complete.items() if part.pairs_with(first)}
+    paired: dict[int, _ArmPredictions] = {}
+    for key, part in complete.items():
+        # What one record does not state may be another thing in each of two that do.
+        if all(part.pairs_with(other) for other in paired.values()):
+            paired[key] = part
     predicted = {key: part.predicted for key, part in paired.items()}
     confidence = {key: part.confidence for key, part in paired.items() if part.confidence is not None}
     return TaskPredictions(task, first.labels, predicted, confidence, first.metric)
@@ -182,7 +187,7 @@ class _Run(NamedTuple):
     run_id: str
     seed: int
     metric: str
-    version: str
+    version: DataVersion
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +198,11 @@ class _ArmPredictions:
     predicted: pd.DataFrame
     confidence: pd.DataFrame | None
     metric: str
-    version: str
+    version: DataVersion
 
     def pairs_with(self, other: _ArmPredictions) -> bool:
-        """Return whether images and metric are the same."""
-        same = (self.metric, self.version) == (other.metric, other.version)
+        """Return whether test images and metric are the same."""
+        same = self.metric == other.metric and self.version.is_tested_as(other.version)
         return same and self.labels.equals(other.labels)
 
 
