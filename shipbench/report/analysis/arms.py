@@ -16,6 +16,7 @@ import pandas as pd
 from shipbench.counts import counted
 from shipbench.record import IMPORTED, SHIPBENCH, UNSEALED
 from shipbench.report.analysis.configurations import Configuration, configurations, difference, sortable
+from shipbench.report.analysis.copies import ArmRun, copies_of
 from shipbench.report.wording.names import (
     component_name,
     method_name,
@@ -57,9 +58,8 @@ _CIRCUMSTANCES = (
     "origin_file",
     "image_format",
     "data_fingerprint",
-    "data_version",
 )
-"""What tells copies apart, the most important first; the last three differ between tasks as well."""
+"""What tells copies on the same images apart, the most important first; the last two differ between tasks as well."""
 
 
 @dataclass(frozen=True)
@@ -120,25 +120,6 @@ class Arm:
         return tuple(value for name, value in vars(self).items() if name not in _VARIED)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The facts that assign a run to an arm; runs with different ``identity`` never share one."""
-
-    run_id: str
-    identity: tuple[Any, ...]
-    task: str
-    seed: int
-    done: bool
-    settings: Configuration
-    circumstances: tuple[str, ...]
-    overridden: bool
-    created: str
-
-    @property
-    def precision(self) -> str:
-        return self.circumstances[0]
-
-
 def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
     """Return the arm key of every run (indexed like ``runs``) and the arms in table order."""
     facts = _facts(runs)
@@ -148,7 +129,7 @@ def assign_arms(runs: pd.DataFrame) -> tuple[pd.Series[int], tuple[Arm, ...]]:
     by_arm: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for identity, members in by_identity.items():
         changes = _changes([facts[i] for i in members])
-        copies = _copies([facts[i] for i in members], changes)
+        copies = copies_of([facts[i] for i in members], changes)
         for position, change, copy in zip(members, changes, copies, strict=True):
             arm_identity = (*identity, change, copy)
             by_arm[arm_identity].append(position)
@@ -172,15 +153,18 @@ def origin_name(origin: str) -> str:
     return "unsealed records" if origin == UNSEALED else f"records from {origin}"
 
 
-def _facts(runs: pd.DataFrame) -> list[_Run]:
+def _facts(runs: pd.DataFrame) -> list[ArmRun]:
     circumstances = runs[list(_CIRCUMSTANCES)].itertuples(index=False, name=None)
     return [
-        _Run(run_id, identity, task, seed, status == "done", settings, circumstance, bool(overrides), created)
-        for run_id, identity, task, seed, status, settings, circumstance, overrides, created in zip(
+        ArmRun(
+            run_id, identity, task, seed, version, status == "done", settings, circumstance, bool(overrides), created
+        )
+        for run_id, identity, task, seed, version, status, settings, circumstance, overrides, created in zip(
             runs["run_id"],
             identities(runs),
             runs["task"],
             runs["seed"],
+            runs["data_version"],
             runs["status"],
             configurations(runs),
             circumstances,
@@ -197,7 +181,7 @@ def _arm(key: int, identity: tuple[Any, ...], precisions: str) -> Arm:
     return replace(Arm(key, suite, method, parts, *properties), precisions=precisions)
 
 
-def _precisions(by_arm: Mapping[tuple[Any, ...], Iterable[_Run]]) -> dict[tuple[Any, ...], str]:
+def _precisions(by_arm: Mapping[tuple[Any, ...], Iterable[ArmRun]]) -> dict[tuple[Any, ...], str]:
     """Return the precisions of every arm in words, empty where those of its copies are the same."""
     words = {arm: joined(sorted({run.precision for run in runs if run.done} - {""})) for arm, runs in by_arm.items()}
     copies: dict[tuple[Any, ...], set[str]] = defaultdict(set)
@@ -222,7 +206,7 @@ def _order(arm: Arm) -> tuple[Any, ...]:
     )
 
 
-def _changes(runs: Sequence[_Run]) -> list[Configuration]:
+def _changes(runs: Sequence[ArmRun]) -> list[Configuration]:
     """Return, for every run, the settings that differ from the reference settings of its task."""
     ranking = _ranking(runs)
     present: dict[str, set[Configuration]] = defaultdict(set)
@@ -232,9 +216,9 @@ def _changes(runs: Sequence[_Run]) -> list[Configuration]:
     return [difference(run.settings, references[run.task]) for run in runs]
 
 
-def _ranking(runs: Sequence[_Run]) -> Mapping[Configuration, tuple[Any, ...]]:
+def _ranking(runs: Sequence[ArmRun]) -> Mapping[Configuration, tuple[Any, ...]]:
     """Rank settings as the reference: recipe before overrides, then by number of runs, centrality and age."""
-    members: dict[Configuration, list[_Run]] = defaultdict(list)
+    members: dict[Configuration, list[ArmRun]] = defaultdict(list)
     for run in runs:
         members[run.settings].append(run)
     distances = _distances(members)
@@ -266,31 +250,6 @@ def _distances(choices: Collection[Configuration]) -> dict[Configuration, int]:
         own = dict(choice)
         distances[choice] = sum(len(choices) - counts[own.get(key)] for key, counts in values.items())
     return distances
-
-
-def _copies(runs: Sequence[_Run], changes: Iterable[Configuration]) -> list[int]:
-    """Number the finished runs with the same settings, task and seed.
-
-    Those of the most common precision come first, and among them those of the most common version, and so on: the same
-    ones on every task.
-    """
-    common = Counter(prefix for run in runs for prefix in _prefixes(run.circumstances))
-    cells = [(change, run.task, run.seed) for change, run in zip(changes, runs, strict=True)]
-
-    def rank(i: int) -> tuple[Any, ...]:
-        return *((-common[prefix], prefix) for prefix in _prefixes(runs[i].circumstances)), runs[i].run_id
-
-    numbered: Counter[tuple[Any, ...]] = Counter()
-    copies = [0] * len(runs)
-    for i in sorted(range(len(runs)), key=rank):
-        if runs[i].done:
-            copies[i] = numbered[cells[i]]
-            numbered[cells[i]] += 1
-    return copies
-
-
-def _prefixes(values: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    return (values[:length] for length in range(1, len(values) + 1))
 
 
 def _labelled(arms: Sequence[Arm]) -> list[Arm]:
