@@ -269,3 +269,65 @@ def test_two_image_sizes_are_paired(shipbench: Shipbench, tmp_path: Path) -> Non
     write_run(tmp_path, "large", 300, settings={**SIZED, "image_size": 384}, image_size=384)
     (pair,) = compared(shipbench, f"{tmp_path}@image_size=224", f"{tmp_path}@image_size=384")["pairs"]
     assert (pair["run_a"], pair["run_b"], pair["label"]) == ("small", "large", "SHIP, 224 px → SHIP, 384 px")
+
+
+OWN: dict[str, Any] = {"task": "bugs", "suite": "insects", "source": "folder", "draw": "train 8, test 2"}
+SQUASHED = {**OWN, "resize": "squash", "augment": "none"}
+
+
+@pytest.mark.parametrize("other", [{"resize": "crop"}, {"augment": "flip-crop"}, {"draw": "train 4, test 2"}])
+def test_runs_on_images_with_another_treatment_are_not_paired(
+    other: dict[str, Any], shipbench: Shipbench, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "a", "a0", 300, **SQUASHED)
+    write_run(tmp_path / "b", "b0", 300, **{**SQUASHED, **other})
+    content = compared(shipbench, tmp_path / "a", tmp_path / "b")
+    assert [len(content[name]) for name in ("pairs", "only_a", "only_b")] == [0, 1, 1]
+    write_run(tmp_path / "a", "a1", 200, **{**SQUASHED, **other})
+    write_run(tmp_path / "b", "b1", 200, **SQUASHED)
+    tasks = compared(shipbench, tmp_path / "a", tmp_path / "b")["tasks"]
+    (words,) = other.values()
+    assert sorted((task["a"], task["b"], words in task["label"]) for task in tasks) == [
+        (0.5, 0.75, True),
+        (0.75, 0.5, False),
+    ]
+
+
+def test_a_selection_compares_by_the_treatment_of_the_images(shipbench: Shipbench, tmp_path: Path) -> None:
+    write_run(tmp_path, "squashed", 300, **SQUASHED)
+    write_run(tmp_path, "cropped", 200, **{**SQUASHED, "resize": "crop"})
+    (pair,) = compared(shipbench, f"{tmp_path}@resize=squash", f"{tmp_path}@resize=crop")["pairs"]
+    assert pair["label"] == "SHIP, resize squash → SHIP, resize crop"
+    outcome = shipbench("diff", f"{tmp_path}@resize=squash", tmp_path)
+    assert (outcome.code, "they differ in resize: name one of these, as in DIR@resize=VALUE" in outcome.err) == (
+        2,
+        True,
+    )
+
+
+def test_numbers_of_shots_are_compared_although_their_draws_differ(shipbench: Shipbench, tmp_path: Path) -> None:
+    for shots in (4, 8):
+        draw = f"train {2 * shots}, val 8 of train, test 2"
+        write_run(tmp_path, f"s{shots}", 300, **{**SQUASHED, "shots": shots, "draw": draw})
+    (pair,) = compared(shipbench, f"{tmp_path}@shots=4", f"{tmp_path}@shots=8")["pairs"]
+    assert pair["label"] == "SHIP, 4 shots → SHIP, 8 shots"
+
+
+def test_a_treatment_that_is_not_recorded_agrees_with_the_only_one_that_is(
+    shipbench: Shipbench, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / "a", f"a{seed}", 300, seed=seed, **(OWN if seed else SQUASHED))
+        write_run(tmp_path / "b", f"b{seed}", 260, seed=seed, **SQUASHED)
+        write_run(tmp_path / "c", f"c{seed}", 260, seed=seed, **OWN)
+    for other in ("b", "c"):
+        (task,) = compared(shipbench, tmp_path / "a", tmp_path / other)["tasks"]
+        assert (task["label"], task["seeds"]) == ("SHIP", [0, 1])
+
+
+def test_a_catalogued_task_has_one_treatment(shipbench: Shipbench, tmp_path: Path) -> None:
+    a, b = two_folders(tmp_path, 300, 260)
+    write_run(a, "a2", 300, seed=2, resize="squash", augment="none")
+    write_run(b, "b2", 260, seed=2)
+    (task,) = compared(shipbench, a, b)["tasks"]
+    assert (task["label"], task["seeds"]) == ("SHIP", [0, 1, 2])

@@ -1,8 +1,9 @@
 """Which runs of two sides are pairs, and the labels that keep pairs apart which may not be averaged.
 
 Runs are paired if they share task, seed, method, switches, settings, shots, protocol, backbone, image size, data and
-metric; evaluations of finished runs also share the corruption, its severity, and the task and data of their runs. A
-column that one of the two selections names is what they are compared by, so that it need not agree, except the metric.
+metric, and on people's own tasks draw, resize and augment; evaluations of finished runs also share the corruption, its
+severity, and the task and data of their runs. A column that one of the two selections names is what they are compared
+by, so that it need not agree, except the metric.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, TRAINED
 from shipbench.report.analysis.arms import origin_name
+from shipbench.report.analysis.data_versions import completed
 from shipbench.report.analysis.normalise import json_object
 from shipbench.report.wording.names import corruption_name, method_name, setting_name, suite_name, task_name
 from shipbench.report.wording.numbers import setting
@@ -25,21 +27,28 @@ Row: TypeAlias = Mapping[str, Any]
 _Key: TypeAlias = tuple[Any, ...]
 _PLACE = ("task", "seed", "data_fingerprint", "parent_task", "parent_data")
 _WHAT = ("method", "switches", "shots", "protocol", "backbone", "kind", "reference", "corruption", "severity")
+_TREATMENT = ("draw", "resize", "augment")
 # Methods, switches and recipes have settings of their own; harnesses do not record the rest.
 _IMPLIED = {
     "method": ("settings",),
     "switches": ("settings",),
     "recipe": ("settings",),
-    "origin": ("settings", "kind", "reference", "data_fingerprint", "backbone", "image_size"),
-    "kind": ("settings", "reference", "data_fingerprint", "parent_task", "parent_data", "backbone", "image_size"),
+    "origin": ("settings", "kind", "reference", "data_fingerprint", *_TREATMENT, "backbone", "image_size"),
+    "kind": (
+        *("settings", "reference", "data_fingerprint", *_TREATMENT),
+        *("parent_task", "parent_data", "backbone", "image_size"),
+    ),
+    # The draw states the number of images.
+    "shots": ("draw",),
+    "data_fingerprint": ("draw",),
     "backbone": ("settings", "image_size"),
     "image_size": ("cfg.image_size",),
 }
 # What a hint offers to tell runs apart, before their settings and after them.
 _WEIGHTS = ("checkpoint", "backbone_sha256")
 _CIRCUMSTANCES = (
-    *("task", "kind", "corruption", "severity", "recipe", "precision", "device", "origin", "reference", "origin_file"),
-    "git_commit",
+    *("task", "kind", "corruption", "severity", "recipe", "precision", "device", "origin", "reference"),
+    *("shots", "resize", "augment", "origin_file", "git_commit"),
 )
 
 
@@ -59,7 +68,9 @@ def pair_runs(a: Sequence[Row], b: Sequence[Row], named: Collection[str]) -> Pai
     on, empty for other runs. Raises ``InputError`` if several runs of a side would be paired with the same run of the
     other.
     """
-    key = _pairing_key(named, {row["kind"] for row in (*a, *b)})
+    rows = _completed([*a, *b])
+    a, b = rows[: len(a)], rows[len(a) :]
+    key = _pairing_key(named, {row["kind"] for row in rows})
     theirs = _by_key(b, key, "B")
     ours = _by_key(a, key, "A")
     return Pairing(
@@ -67,6 +78,13 @@ def pair_runs(a: Sequence[Row], b: Sequence[Row], named: Collection[str]) -> Pai
         tuple(row for k, row in ours.items() if k not in theirs),
         tuple(row for k, row in theirs.items() if k not in ours),
     )
+
+
+def _completed(rows: Sequence[Row]) -> list[Row]:
+    """Return ``rows`` whose data versions have what the records of one side alone state."""
+    cells = [tuple(row[name] for name in ("suite", "task", "kind", "protocol")) for row in rows]
+    versions = completed([row["data_version"] for row in rows], cells, [_shots(row) for row in rows])
+    return [{**row, "data_version": version} for row, version in zip(rows, versions, strict=True)]
 
 
 def is_done(row: Row) -> bool:
@@ -105,6 +123,7 @@ def _identity(row: Row) -> dict[tuple[str, ...], str]:
     suite, backbone, size = row["suite"], row["backbone"], row["image_size"]
     foreign = IMPORTED if row["kind"] == IMPORTED else ""
     by_class = row["headline_metric"] == MEAN_PER_CLASS
+    version, images = row["data_version"], (suite, row["task"], row["kind"])
     return {
         ("suite",): suite_name(suite),
         ("protocol", suite): "trial of a tuning" if row["protocol"] == "tuning" else "",
@@ -115,6 +134,9 @@ def _identity(row: Row) -> dict[tuple[str, ...], str]:
         ("origin", suite): origin_name(row["origin"]) or foreign,
         ("reference", suite, row["method"], row["origin"]): row["reference"],
         ("metric", suite, row["task"]): "mean per class" if by_class else "over images",
+        ("draw", *images, str(_shots(row)), version.fingerprint): version.draw,
+        ("resize", *images): f"resize {version.resize}" if version.resize else "",
+        ("augment", *images): f"augment {version.augment}" if version.augment else "",
     }
 
 
@@ -141,8 +163,12 @@ def run_name(row: Row) -> str:
     """Return method, switches and shots, and for an evaluation its images."""
     name = method_name(row["method"])
     name = f"{name} [{row['switches']}]" if row["switches"] else name
-    shots = int(row["shots"]) if row["shots"] == row["shots"] else 0
+    shots = _shots(row)
     return ", ".join(filter(None, (name, counted(shots, "shot") if shots else "", _images(row))))
+
+
+def _shots(row: Row) -> int:
+    return int(row["shots"]) if row["shots"] == row["shots"] else 0
 
 
 def _images(row: Row) -> str:
@@ -163,12 +189,14 @@ def _pairing_key(named: Collection[str], kinds: Collection[str]) -> Callable[[Ro
     compared = set(named) - filters
     dropped = {*compared, *(column for name in compared for column in _IMPLIED.get(name, ()))}
     columns = [column for column in (*_PLACE, *_WHAT) if column not in dropped]
+    treatment = [column for column in _TREATMENT if column not in dropped]
 
     def key(row: Row) -> _Key:
         settings = {} if "settings" in dropped else _settings(row)
         kept = sorted(name for name in settings if f"cfg.{name}" not in dropped)
         size = None if "image_size" in dropped or not row["image_size"] > 0 else row["image_size"]
-        values = (None if row[name] != row[name] else row[name] for name in columns)
+        stated = [None if row[name] != row[name] else row[name] for name in columns]
+        values = (*stated, *(getattr(row["data_version"], name) for name in treatment))
         # Two metrics do not compare, whatever a selection names.
         return (row["headline_metric"], *values, size, *((name, repr(settings[name])) for name in kept))
 
