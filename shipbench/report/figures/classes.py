@@ -213,7 +213,6 @@ def _class_panel(view: SuiteView, task: str, predictions: TaskPredictions, *, po
     values = 100 * np.array([class_accuracies(predictions, arm) for arm in arms])
     tested = np.flatnonzero(~np.isnan(values[0]))
     order = tested[np.argsort(values[:, tested].mean(axis=0), kind="stable")]
-    # Methods beside one another have the same images, and so the same classes.
     names = class_names(view.study, arms[0], task, values.shape[1])
     styles = arm_styles(view.arms)
     marks = [
