@@ -9,7 +9,7 @@ import pytest
 from shipbench.report import ReportOptions, build_report
 from shipbench.report.analysis.headline import headline, standings
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Report
+from shipbench.report.document import MISSING, Report
 from tests.report.builders import (
     DEMO_TASKS,
     VTAB_TASKS,
@@ -117,5 +117,8 @@ def test_methods_without_a_run_in_common_with_the_baseline_are_named() -> None:
     note = "No comparison of LoRA and SHIP: no task and seed shared with VPT-deep."
     for name in ("significance-vtab-1k", "paired-tests-vtab-1k", "overview-vtab-1k"):
         assert [n for n in table(report, name).notes if n.startswith("No comparison")] == [note], name
+    by_mean = [result.table for result in report.overviews[0].results[:2]]
+    for label, text in (("VPT-deep", "baseline"), ("SHIP", MISSING), ("LoRA", MISSING)):
+        assert [cell(shown, label, "difference").text for shown in by_mean] == [text, text], label
     report = report_of(grid(("vpt-deep",), VTAB_TASKS, (0,)) + grid(("ship",), VTAB_TASKS, (1,)))
     assert "No comparison of SHIP: no task and seed shared with VPT-deep." in table(report, "overview-vtab-1k").notes

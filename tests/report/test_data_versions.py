@@ -5,24 +5,41 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from shipbench.report import build_report
+from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.classes import class_names
 from shipbench.report.analysis.study import build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.analysis.tuned import with_tunings
 from shipbench.selection import Final
-from tests.report.builders import make_predictions, make_record
+from tests.report.builders import (
+    Records,
+    cell,
+    make_predictions,
+    make_record,
+    study_of,
+    table,
+)
 
 SUITE = {"suite": "insects", "source": "folder", "suite_tasks": json.dumps(["bugs"]), "group": "Field"}
 FIRST = {"data_fingerprint": "first", "draw": "train 80, test 20", "resize": "squash", "augment": "none"}
 
 
-def own(method: str, seed: int, accuracy: float, **columns: Any) -> dict[str, Any]:
-    return make_record(method, "bugs", seed, accuracy, **{**SUITE, **FIRST, **columns})
+BOTH = {"suite_tasks": json.dumps(["bugs", "bees"])}
+
+
+def own(method: str, seed: int, accuracy: float, task: str = "bugs", **columns: Any) -> dict[str, Any]:
+    return make_record(method, task, seed, accuracy, **{**SUITE, **FIRST, **columns})
+
+
+def view_of(records: Records) -> SuiteView:
+    """Return the suite of ``records`` with their predictions."""
+    predictions = make_predictions(records)
+    load = lambda run_ids: predictions[predictions["run_id"].isin(list(run_ids))]  # noqa: E731
+    return SuiteView(study_of(records), "insects", load_predictions=load)
 
 
 OTHER = [
@@ -57,12 +74,7 @@ def test_equal_seeds_on_other_images_have_rows_of_their_own(other: dict[str, str
 
 def test_runs_on_other_images_with_equal_labels_are_not_tested_as_pairs() -> None:
     records = [own("vpt-deep", 0, 0.5), own("ship", 0, 0.9, augment="flip-crop"), own("linear", 0, 0.6)]
-    predictions = make_predictions(records)
-
-    def load(run_ids: Any) -> pd.DataFrame:
-        return predictions[predictions["run_id"].isin(run_ids)]
-
-    view = SuiteView(build_study(pd.DataFrame(records), None, Final()), "insects", load_predictions=load)
+    view = view_of(records)
     labels = {arm.key: arm.method for arm in view.arms}
     assert {labels[key] for key in view.predictions["bugs"].predicted} == {"vpt-deep", "linear"}
 
@@ -86,5 +98,137 @@ def test_classes_have_the_names_of_the_runs_that_are_drawn() -> None:
 
 def test_copies_of_a_catalogued_task_are_averaged_with_a_caution() -> None:
     records = [make_record("linear", "dtd", seed, 0.5, data_fingerprint=f"copy {seed}") for seed in (0, 1)]
-    study = build_study(pd.DataFrame(records), None, Final())
-    assert not np.isnan(study.summary(study.arms[0]).tasks["dtd"].mean)
+    study = study_of(records)
+    assert study.summary(study.arms[0]).tasks["dtd"].mean == pytest.approx(50)
+    assert "Mixed data fingerprints: more than one copy of the data for DTD." in cautions(study.records)
+
+
+def test_numbers_of_shots_have_the_same_test_images() -> None:
+    draws = {shots: f"train {3 * shots}, val {3 * min(shots, 4)} of train, test 6" for shots in (1, 4, 16)}
+    records = [
+        own(method, seed, 0.5 + shots / 100, shots=shots, draw=draw)
+        for method in ("linear", "ship")
+        for shots, draw in draws.items()
+        for seed in (0, 1)
+    ]
+    view = view_of(records)
+    assert set(view.predictions["bugs"].predicted) == {arm.key for arm in view.arms}
+    assert (len(view.arms), view.prediction_notes, view.cautions) == (6, (), ())
+
+
+def test_other_draws_of_one_number_of_shots_are_named() -> None:
+    draws = ("train 12, val 12, test 6", "train 12, val 9, test 6")
+    records = [own(method, 0, 0.5, shots=4, draw=draw) for method, draw in zip(("linear", "ship"), draws, strict=True)]
+    assert view_of(records).cautions[0].startswith("Mixed treatments: runs on bugs differ in the images drawn")
+
+
+@pytest.mark.parametrize("missing", [("resize", "augment"), ("draw",), ("data_fingerprint",), tuple(FIRST)])
+def test_what_a_record_does_not_state_agrees_with_what_others_do(missing: tuple[str, ...]) -> None:
+    unknown = dict.fromkeys(missing, "")
+    records = [own("linear", 0, 0.5, **unknown), own("linear", 1, 0.7), own("vpt-deep", 0, 0.5, **unknown)]
+    records += [own("vpt-deep", 1, 0.6), own("ship", 0, 0.9, overrides="lr=1", **unknown), own("ship", 1, 0.9)]
+    # Evaluations never augment, and trials of a tuning open no test images.
+    records += [own("linear", 0, 0.4, kind="evaluated", augment="none", draw="test 20")]
+    records += [own("linear", 0, 0.4, protocol="tuning", data_fingerprint="without test")]
+    for record in records[:6]:
+        record["augment"] = record["augment"] and "flip-crop"
+    view = view_of(records)
+    assert {arm.method: view.study.summary(arm).tasks["bugs"].mean for arm in view.arms} == pytest.approx(
+        {"linear": 60, "vpt-deep": 55, "ship": 90}
+    )
+    assert set(view.predictions["bugs"].predicted) == {arm.key for arm in view.arms}
+    assert view.cautions == ()
+
+
+def test_what_a_record_does_not_state_is_not_guessed_from_two_values() -> None:
+    records = [own("linear", 0, 0.5, resize=""), own("linear", 1, 0.7, resize="crop"), own("ship", 0, 0.9)]
+    view = view_of(records)
+    assert {arm.method: view.study.summary(arm).tasks["bugs"].mean for arm in view.arms} == pytest.approx(
+        {"linear": float("nan"), "ship": 90}, nan_ok=True
+    )
+
+
+def test_a_decision_holds_for_records_that_do_not_state_their_images() -> None:
+    records = [own("ship", 0, 0.5, overrides="lr=1", resize=""), own("ship", 0, 0.6, overrides="lr=2")]
+    study = study_of(records)
+    tunings = [{"created": str(i), "final_runs": [run]} for i, run in enumerate(study.records["run_id"])]
+    assert with_tunings(study.records.drop(columns="tuning"), tunings)["tuning"].tolist() == ["superseded", "chosen"]
+
+
+def test_a_repetition_on_corrected_images_has_a_row_of_its_own_images() -> None:
+    old = [own("ship", seed, 0.5, **BOTH, git_commit="a", task=task) for task in ("bugs", "bees") for seed in (0, 1)]
+    new = [own("ship", seed, 0.8, **BOTH, git_commit="b", data_fingerprint="second") for seed in (0, 1, 2)]
+    study = study_of([*old, *new])
+    first, second = (study.summary(arm).tasks for arm in study.arms)
+    assert (first["bugs"].mean, first["bugs"].seeds, first["bees"].mean) == (pytest.approx(80), (0, 1, 2), 50)
+    assert (second["bugs"].mean, second["bugs"].seeds) == (50, (0, 1))
+
+
+def test_of_two_versions_with_as_many_seeds_the_later_one_stands_first() -> None:
+    old = [own("ship", seed, 0.5, created="2025-03-01", data_fingerprint="z") for seed in (0, 1)]
+    new = [own("ship", seed, 0.8, created="2025-03-02", data_fingerprint="a") for seed in (1, 2)]
+    study = study_of([*old, *new])
+    scores = [study.summary(arm).tasks["bugs"] for arm in study.arms]
+    assert [(score.mean, score.seeds) for score in scores] == [(80, (1, 2)), (50, (0, 1))]
+
+
+@pytest.mark.parametrize("other", OTHER, ids=lambda columns: next(iter(columns)))
+def test_methods_are_not_compared_on_a_task_whose_images_changed(other: dict[str, str]) -> None:
+    records = [own("vpt-deep", seed, 0.5, task=task, **BOTH) for task in ("bugs", "bees") for seed in (0, 1)]
+    records += [own("ship", seed, 0.6, **BOTH, task="bees") for seed in (0, 1)]
+    records += [own("ship", seed, 0.9, **BOTH, **other) for seed in (0, 1)]
+    records += [own("lora", seed, 0.9, **BOTH, **other) for seed in (0, 1)]
+    view = view_of(records)
+    (comparison,) = view.comparisons
+    assert (comparison.arm.method, comparison.differences, set(comparison.tasks)) == (
+        "ship",
+        {"bees": pytest.approx(10)},
+        {"bees"},
+    )
+    assert view.comparison_notes == (
+        "No comparison of LoRA and SHIP with VPT-deep on bugs: the images, their draw, resize or augment differ.",
+    )
+
+
+def test_parts_are_not_compared_on_a_task_whose_images_changed() -> None:
+    records = [own("ship", 0, 0.5, **BOTH, task=task) for task in ("bugs", "bees")]
+    records += [own("ship", 0, 0.4, **BOTH, task="bees", switches="no-hierarchy")]
+    records += [own("ship", 0, 0.1, **BOTH, switches="no-hierarchy", data_fingerprint="second")]
+    result = table(build_report(pd.DataFrame(records)), "ablation-insects")
+    shown = cell(result, "SHIP (without hierarchy)", "difference")
+    assert (shown.value, dict(shown.extras)["tasks"]) == (pytest.approx(-10), 1)
+    assert (
+        "No comparison of SHIP (without hierarchy) with SHIP on bugs: the images, their draw, resize or augment "
+        in (" ".join(result.notes))
+    )
+
+
+def test_a_mean_of_groups_with_changed_images_has_no_difference() -> None:
+    records = [
+        own(method, 0, 0.5, **BOTH, task=task, group=group, data_fingerprint="second" if changed else "first")
+        for method in ("vpt-deep", "ship", "linear")
+        for task, group in (("bugs", "Field"), ("bees", "Farm"))
+        for changed in ((method, task) == ("ship", "bugs"),)
+    ]
+    (overview,) = build_report(pd.DataFrame(records)).overviews
+    by_groups = overview.results[0].table
+    assert [cell(by_groups, name, "difference").text for name in ("VPT-deep", "SHIP", "Linear probe")] == [
+        "baseline",
+        "–",  # noqa: RUF001
+        "0.0",
+    ]
+
+
+@pytest.mark.parametrize("known", ["linear", "ship"])
+def test_names_of_classes_are_those_of_any_run_on_the_same_images(known: str) -> None:
+    names = ["ant", "bee", "wasp"]
+    records = [own("linear", 0, 0.5), own("ship", 0, 0.5), own("lora", 0, 0.5, data_fingerprint="second")]
+    for record in records:
+        record["class_names"] = json.dumps(names) if record["method"] == known else ""
+    study = study_of(records)
+    numbers = ["class 0", "class 1", "class 2"]
+    assert {arm.method: class_names(study, arm, "bugs", 3) for arm in study.arms} == {
+        "linear": names,
+        "ship": names,
+        "lora": numbers,
+    }

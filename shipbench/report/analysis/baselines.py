@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.wording.names import method_name
+from shipbench.report.wording.names import method_name, task_name
 from shipbench.report.wording.text import joined
 
 
@@ -29,10 +29,15 @@ class Baselines:
         labels = {arm.label for arm in self.all}
         return labels.pop() if len(labels) == 1 else method_name(self.method)
 
-    def notes(self, arms: Sequence[Arm], compared: Collection[Arm]) -> Iterator[str]:
-        """Return what several baselines are of, and which of ``arms`` are neither a baseline nor ``compared``."""
+    def notes(
+        self, arms: Sequence[Arm], compared: Collection[Arm], changed: Mapping[Arm, Sequence[str]]
+    ) -> Iterator[str]:
+        """Return what several baselines are of, and which of ``arms`` are neither a baseline nor ``compared``.
+
+        ``changed`` are the tasks on which an arm has other images than its baseline.
+        """
         method = method_name(self.method)
-        left = [arm for arm in arms if arm not in compared and arm not in self.all]
+        left = [arm for arm in arms if not (arm in compared or arm in self.all or arm in changed)]
         without, apart = ([arm.label for arm in left if (arm in self.of) is having] for having in (False, True))
         if len(self.all) > 1:
             yield f"Methods are compared with {method} on their own backbone, weights and image size."
@@ -40,6 +45,17 @@ class Baselines:
             yield f"No comparison of {joined(without)}: no {method} with the same backbone, weights and image size."
         if apart:
             yield f"No comparison of {joined(apart)}: no task and seed shared with {self.name}."
+        yield from changed_notes({arm.label: tasks for arm, tasks in changed.items()}, self.name)
+
+
+def changed_notes(changed: Mapping[str, Sequence[str]], other: str) -> Iterator[str]:
+    """Return a sentence for each set of tasks on which rows, by their labels, have other images than ``other``."""
+    labels: dict[tuple[str, ...], list[str]] = {}
+    for label, tasks in changed.items():
+        labels.setdefault(tuple(tasks), []).append(label)
+    for tasks, names in labels.items():
+        what = f"{joined(names)} with {other} on {joined([task_name(task) for task in tasks])}"
+        yield f"No comparison of {what}: the images, their draw, resize or augment differ."
 
 
 def baselines_of(arms: Sequence[Arm], method: str) -> Baselines:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.differences import over_tasks, task_differences
+from shipbench.report.analysis.differences import over_tasks, paired_accuracies, task_differences
 from shipbench.report.analysis.predictions import TaskPredictions
 from shipbench.report.analysis.study import Study
 from shipbench.statistics import Interval, PairedTest, holm, rank_biserial, wilcoxon_test
@@ -93,16 +93,16 @@ def paired_comparisons(
 ) -> list[PairedComparison]:
     """Compare the first arm of each pair with the second; tasks without predictions have no test.
 
-    Pairs without a common task and seed are left out.
+    Pairs without a common task and seed are left out, and so are tasks on which the images of a pair differ.
     """
     comparisons = [_paired_comparison(study, *pair, _task_tests(predictions, *pair)) for pair in pairs]
     return _corrected([comparison for comparison in comparisons if comparison.differences])
 
 
 def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
-    tasks = task_differences(study.accuracies(arm), study.accuracies(baseline))
-    values = list(tasks.values())
-    return PairedComparison(arm, baseline, tasks, over_tasks(values), across_tasks_test(values), tests)
+    tasks = task_differences(*paired_accuracies(study, arm, baseline))
+    values, of_tasks = list(tasks.values()), {task: test for task, test in tests.items() if task in tasks}
+    return PairedComparison(arm, baseline, tasks, over_tasks(values), across_tasks_test(values), of_tasks)
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:

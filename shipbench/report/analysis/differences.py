@@ -12,6 +12,7 @@ from shipbench.methods import find_method
 from shipbench.recipe import Recipe
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.configurations import Configuration, difference
+from shipbench.report.analysis.data_versions import DataVersion
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import task_name, task_order
 from shipbench.report.wording.numbers import has_value
@@ -88,7 +89,7 @@ def difference_to_full(study: Study, arm: Arm, ablation: Ablation) -> PairedDiff
     """Return the paired difference of ``arm`` to the full method; None without a full arm or a shared run."""
     if ablation.full is None or arm == ablation.full:
         return None
-    difference = paired_difference(study.accuracies(arm), study.accuracies(ablation.full))
+    difference = paired_difference(*paired_accuracies(study, arm, ablation.full))
     return difference if difference.tasks else None
 
 
@@ -112,6 +113,27 @@ def paired_difference(ours: pd.DataFrame, reference: pd.DataFrame) -> PairedDiff
         return PairedDifference(over_tasks(list(tasks.values())), "tasks", tasks, _seeds(delta))
     interval = student_interval(list(complete.mean(axis=1)))
     return PairedDifference(interval, "seeds", _task_means(complete), _seeds(complete))
+
+
+def paired_accuracies(study: Study, arm: Arm, other: Arm) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the accuracies of two arms (seeds x tasks, percent) without their ``changed_tasks``."""
+    changed = changed_tasks(study, arm, other)
+    return study.accuracies(arm).drop(columns=changed), study.accuracies(other).drop(columns=changed)
+
+
+def changed_tasks(study: Study, arm: Arm, other: Arm) -> list[str]:
+    """Return the tasks with a seed of both arms whose images, draw or treatment are not the same for both."""
+    ours, theirs = (_data_versions(study, side) for side in (arm, other))
+    differing = {task for task in ours.keys() & theirs.keys() if not ours[task].agrees_with(theirs[task])}
+    shared = task_differences(study.accuracies(arm), study.accuracies(other)) if differing else {}
+    return [task for task in shared if task in differing]
+
+
+def _data_versions(study: Study, arm: Arm) -> dict[str, DataVersion]:
+    """Return the data version of an arm by task; the counted runs of a cell have one."""
+    runs = study.runs_of([arm])
+    counted = runs["accuracy"].notna()
+    return dict(zip(runs["task"][counted], runs["data_version"][counted], strict=True))
 
 
 def task_differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:

@@ -17,7 +17,7 @@ from shipbench.report.analysis.baselines import Baselines, baselines_of
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.classes import Bin, calibration_bins
 from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
-from shipbench.report.analysis.differences import Ablation, CompleteScores, ablations, complete_scores
+from shipbench.report.analysis.differences import Ablation, CompleteScores, ablations, changed_tasks, complete_scores
 from shipbench.report.analysis.embedding import LoadFeatures, StoredFeatures, stored_features
 from shipbench.report.analysis.oracle import OracleGap, oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, left_out, suite_predictions
@@ -178,7 +178,13 @@ class SuiteView:
         """Notes on what the compared arms are compared with, and on those with results that have no comparison."""
         with_results = [arm for arm in self.compared if len(self.study.accuracies(arm))]
         compared = {comparison.arm for comparison in self.comparisons}
-        return tuple(self.baselines.notes(with_results, compared)) if self.baseline else ()
+        return tuple(self.baselines.notes(with_results, compared, self.changed)) if self.baseline else ()
+
+    @cached_property
+    def changed(self) -> Mapping[Arm, Sequence[str]]:
+        """The tasks on which compared arms have other images than their baselines, for arms that have any."""
+        tasks = {arm: changed_tasks(self.study, arm, baseline) for arm, baseline in self.baselines.of.items()}
+        return {arm: changed for arm, changed in tasks.items() if changed}
 
     @cached_property
     def parts(self) -> dict[int, tuple[str, ...]]:

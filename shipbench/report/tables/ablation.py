@@ -6,8 +6,15 @@ from collections.abc import Sequence
 
 from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.baselines import changed_notes
 from shipbench.report.analysis.cautions import cautions
-from shipbench.report.analysis.differences import Ablation, PairedDifference, difference_to_full, interval_over
+from shipbench.report.analysis.differences import (
+    Ablation,
+    PairedDifference,
+    changed_tasks,
+    difference_to_full,
+    interval_over,
+)
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table, distinct
@@ -51,16 +58,19 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
         rows=tuple(
             evenly(marked(rows, range(first_mean, first_mean + len(view.groups) + 2)), {len(columns) - 1: MILLION})
         ),
-        notes=(*_notes(ablation), *fewer_seeds_note(rows)),
+        notes=(*_notes(view, ablation), *fewer_seeds_note(rows)),
         warnings=cautions(view.study.runs_of(arms)),
     )
 
 
-def _notes(ablation: Ablation) -> tuple[str, ...]:
-    if ablation.full is None:
+def _notes(view: SuiteView, ablation: Ablation) -> tuple[str, ...]:
+    full = ablation.full
+    if full is None:
         return ("The full method was not run in this setup, so there are no differences.",)
-    changes = [f"{setting_name(key)} {setting(value)}" for key, value in ablation.full.changes]
-    return (f"All rows have {joined(changes)}.",) if changes else ()
+    changes = [f"{setting_name(key)} {setting(value)}" for key, value in full.changes]
+    same = (f"All rows have {joined(changes)}.",) if changes else ()
+    changed = {arm.label: tasks for arm in ablation.ablated if (tasks := changed_tasks(view.study, arm, full))}
+    return (*same, *changed_notes(changed, full.label))
 
 
 def _switches(arms: Sequence[Arm]) -> list[str]:

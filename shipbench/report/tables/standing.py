@@ -63,7 +63,7 @@ def _remarks(view: SuiteView, standing: Standing, *, tested: bool) -> tuple[str,
     """Say what differences are over, if not over what the means are, which test p is of, and where it contradicts."""
     arms = {arm for arm, _ in standing.scores}
     comparisons = [comparison for comparison in view.comparisons if comparison.arm in arms]
-    against = [c.arm for c in comparisons if c.contradicts(_printed(standing, c))]
+    against = [c.arm for c in comparisons if c.contradicts(_printed(view, standing, c))]
     seeds = any(_other_seeds(view.study, comparison) for comparison in comparisons)
     by_mean, among, shared = "", "", f"shared with {view.baselines.name}"
     if standing.kind == "tasks":
@@ -76,12 +76,13 @@ def _remarks(view: SuiteView, standing: Standing, *, tested: bool) -> tuple[str,
     return by_mean, test, contradicted(against)
 
 
-def _printed(standing: Standing, comparison: PairedComparison) -> float:
-    """Return the difference that the table prints for an arm."""
+def _printed(view: SuiteView, standing: Standing, comparison: PairedComparison) -> float:
+    """Return the difference that the table prints for an arm; NaN if it prints none."""
     if standing.kind == "tasks":
         return comparison.interval.mean
     scores, baseline = dict(standing.scores), comparison.baseline
-    return scores[comparison.arm].mean - scores[baseline].mean if baseline in scores else float("nan")
+    comparable = baseline in scores and comparison.arm not in view.changed
+    return scores[comparison.arm].mean - scores[baseline].mean if comparable else float("nan")
 
 
 def _other_seeds(study: Study, comparison: PairedComparison) -> bool:
@@ -117,7 +118,7 @@ def _cells(
     cells = [label_cell(view.study, arm), score_cell(score, view.study.seeds_of(arm))]
     if against:
         cells.append(
-            _difference(view, arm, comparison) if standing.kind == "tasks" else _lead(view, standing, arm, score)
+            _difference(view, arm, comparison) if standing.kind == "tasks" else _lead(view, standing, arm, comparison)
         )
     if tested:
         cells.append(p_cell(comparison.wilcoxon_adjusted) if comparison else Cell())
@@ -126,13 +127,12 @@ def _cells(
     return [*cells, millions_cell(mean_over_tasks(of_tasks, "trainable_params"))]
 
 
-def _lead(view: SuiteView, standing: Standing, arm: Arm, score: Score) -> Cell:
-    """Return the difference of two means of groups, which has no interval over tasks."""
-    own = view.baselines.of.get(arm)
-    baseline = next((other for side, other in standing.scores if side == own), None)
-    if arm == own or baseline is None:
-        return Cell("baseline" if baseline else MISSING)
-    return Cell(signed(score.mean - baseline.mean), value=score.mean - baseline.mean)
+def _lead(view: SuiteView, standing: Standing, arm: Arm, comparison: PairedComparison | None) -> Cell:
+    """Return the difference of two means of groups, which has no interval over tasks, of arms that are compared."""
+    if arm in view.baselines.all:
+        return Cell("baseline")
+    difference = _printed(view, standing, comparison) if comparison else float("nan")
+    return Cell(signed(difference), value=difference) if has_value(difference) else Cell(MISSING)
 
 
 def _difference(view: SuiteView, arm: Arm, comparison: PairedComparison | None) -> Cell:
