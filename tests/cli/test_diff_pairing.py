@@ -311,6 +311,8 @@ def test_numbers_of_shots_are_compared_although_their_draws_differ(shipbench: Sh
         write_run(tmp_path, f"s{shots}", 300, **{**SQUASHED, "shots": shots, "draw": draw})
     (pair,) = compared(shipbench, f"{tmp_path}@shots=4", f"{tmp_path}@shots=8")["pairs"]
     assert pair["label"] == "SHIP, 4 shots → SHIP, 8 shots"
+    outcome = shipbench("diff", f"{tmp_path}@shots=4", tmp_path)
+    assert (outcome.code, "they differ in shots: name one of these" in outcome.err) == (2, True)
 
 
 def test_a_treatment_that_is_not_recorded_agrees_with_the_only_one_that_is(

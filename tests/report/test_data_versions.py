@@ -127,7 +127,7 @@ def test_what_a_record_does_not_state_agrees_with_what_others_do(missing: tuple[
     unknown = dict.fromkeys(missing, "")
     records = [own("linear", 0, 0.5, **unknown), own("linear", 1, 0.7), own("vpt-deep", 0, 0.5, **unknown)]
     records += [own("vpt-deep", 1, 0.6), own("ship", 0, 0.9, overrides="lr=1", **unknown), own("ship", 1, 0.9)]
-    # Evaluations never augment, and trials of a tuning open no test images.
+    # Evaluations may be of runs on other images, and trials of a tuning open no test images.
     records += [own("linear", 0, 0.4, kind="evaluated", augment="none", draw="test 20")]
     records += [own("linear", 0, 0.4, protocol="tuning", data_fingerprint="without test")]
     for record in records[:6]:
@@ -138,6 +138,14 @@ def test_what_a_record_does_not_state_agrees_with_what_others_do(missing: tuple[
     )
     assert set(view.predictions["bugs"].predicted) == {arm.key for arm in view.arms}
     assert view.cautions == ()
+
+
+def test_what_a_record_does_not_state_makes_no_two_others_equal() -> None:
+    resizes = {"vpt-deep": "", "linear": "squash", "ship": "crop"}
+    view = view_of([own(method, 0, 0.5, resize=resize) for method, resize in resizes.items()])
+    labels = {arm.key: arm.method for arm in view.arms}
+    assert {labels[key] for key in view.predictions["bugs"].predicted} == {"vpt-deep", "linear"}
+    assert sorted(comparison.arm.method for comparison in view.comparisons) == ["linear", "ship"]
 
 
 def test_what_a_record_does_not_state_is_not_guessed_from_two_values() -> None:

@@ -173,8 +173,9 @@ def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPr
     first = next(iter(complete.values()))
     paired: dict[int, _ArmPredictions] = {}
     for key, part in complete.items():
-        # What one record does not state may be another thing in each of two that do.
-        if all(part.pairs_with(other) for other in paired.values()):
+        # A version that does not state a fact agrees with two that do not agree.
+        versions = [other.version for other in paired.values()]
+        if part.pairs_with(first) and all(map(part.version.is_tested_as, versions)):
             paired[key] = part
     predicted = {key: part.predicted for key, part in paired.items()}
     confidence = {key: part.confidence for key, part in paired.items() if part.confidence is not None}
