@@ -202,28 +202,35 @@ def test_parts_are_not_compared_on_a_task_whose_images_changed() -> None:
     records = [own("ship", 0, 0.5, **BOTH, task=task) for task in ("bugs", "bees")]
     records += [own("ship", 0, 0.4, **BOTH, task="bees", switches="no-hierarchy")]
     records += [own("ship", 0, 0.1, **BOTH, switches="no-hierarchy", data_fingerprint="second")]
-    result = table(build_report(pd.DataFrame(records)), "ablation-insects")
+    report = build_report(pd.DataFrame(records))
+    result = table(report, "ablation-insects")
     shown = cell(result, "SHIP (without hierarchy)", "difference")
     assert (shown.value, dict(shown.extras)["tasks"]) == (pytest.approx(-10), 1)
-    assert (
-        "No comparison of SHIP (without hierarchy) with SHIP on bugs: the images, their draw, resize or augment "
-        in (" ".join(result.notes))
+    note = (
+        "No comparison of SHIP (without hierarchy) with SHIP on bugs: the images, their draw, resize or augment differ."
     )
+    assert note in result.notes
+    (figure,) = (figure for figure in report.figures() if figure.name == "ablation-insects")
+    assert note in figure.caption.details
 
 
 def test_a_mean_of_groups_with_changed_images_has_no_difference() -> None:
     records = [
-        own(method, 0, 0.5, **BOTH, task=task, group=group, data_fingerprint="second" if changed else "first")
-        for method in ("vpt-deep", "ship", "linear")
+        own(method, 0, accuracy, **BOTH, task=task, group=group, data_fingerprint="second" if changed else "first")
+        for method, accuracy in (("vpt-deep", 0.5), ("ship", 0.6), ("linear", 0.4))
         for task, group in (("bugs", "Field"), ("bees", "Farm"))
         for changed in ((method, task) == ("ship", "bugs"),)
     ]
     (overview,) = build_report(pd.DataFrame(records)).overviews
+    assert overview.results[0].sentence == (
+        "SHIP is best on insects (mean of groups, 2 tasks): 60.0 %; not compared with VPT-deep: on bugs the images, "
+        "their draw, resize or augment differ."
+    )
     by_groups = overview.results[0].table
     assert [cell(by_groups, name, "difference").text for name in ("VPT-deep", "SHIP", "Linear probe")] == [
         "baseline",
         "–",  # noqa: RUF001
-        "0.0",
+        "−10.0",  # noqa: RUF001
     ]
 
 

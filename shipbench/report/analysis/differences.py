@@ -11,6 +11,7 @@ import pandas as pd
 from shipbench.methods import find_method
 from shipbench.recipe import Recipe
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.baselines import changed_notes
 from shipbench.report.analysis.configurations import Configuration, difference
 from shipbench.report.analysis.data_versions import DataVersion
 from shipbench.report.analysis.study import Study
@@ -91,6 +92,15 @@ def difference_to_full(study: Study, arm: Arm, ablation: Ablation) -> PairedDiff
         return None
     difference = paired_difference(*paired_accuracies(study, arm, ablation.full))
     return difference if difference.tasks else None
+
+
+def notes_on_changed(study: Study, ablation: Ablation) -> list[str]:
+    """Name the tasks on which ablated arms have other images than the full method."""
+    full = ablation.full
+    if full is None:
+        return []
+    changed = {arm.label: tasks for arm in ablation.ablated if (tasks := changed_tasks(study, arm, full))}
+    return list(changed_notes(changed, full.label))
 
 
 def interval_over(study: Study, ablation: Ablation) -> str:

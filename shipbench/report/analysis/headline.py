@@ -10,6 +10,7 @@ from shipbench.counts import counted
 from shipbench.record import SEED_UNKNOWN
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import ALPHA, BETTER, FEWEST_WILCOXON, WORSE, PairedComparison
+from shipbench.report.analysis.differences import changed_tasks
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.wording.names import task_name
@@ -59,6 +60,10 @@ def headline(view: SuiteView, standing: Standing) -> str:
         shared = ", ".join([best.label, *(arm.label for arm in level)])
         return f"{shared} share the highest accuracy on {where}: {percent(top.mean)} %."
     other, score = _rival(view, standing)
+    changed = [task_name(task) for task in changed_tasks(view.study, best, other) if task in standing.tasks]
+    if changed:
+        why = f"on {joined(changed)} the images, their draw, resize or augment differ"
+        return f"{best.label} is best on {where}: {percent(top.mean)} %; not compared with {other.label}: {why}."
     lead = f"{percent(top.mean - score.mean)} points above {other.label}"
     return f"{best.label} is best on {where}: {percent(top.mean)} %, {lead}, {_chance(view, best, other)}."
 

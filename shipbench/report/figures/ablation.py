@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.differences import Ablation, PairedDifference, difference_to_full, interval_over
+from shipbench.report.analysis.differences import (
+    Ablation,
+    PairedDifference,
+    difference_to_full,
+    interval_over,
+    notes_on_changed,
+)
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Figure
 from shipbench.report.drawing.chart import Chart, Line, Mark, Note, Panel, Points, Reference
@@ -19,6 +25,7 @@ from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import joined, shortened
 
 _ABOVE = 0.26
+_DETAILS = "Differences are paired over tasks and seeds; the number of shared tasks is on the right."
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def ablation_figure(view: SuiteView, ablation: Ablation) -> Figure | None:
         caption=view.caption(
             f"Difference to full {method} in percentage points when a part is switched off, with 95 % Student t "
             f"intervals ({interval_over(view.study, ablation)}). Small points above them are single tasks.",
-            "Differences are paired over tasks and seeds; the number of shared tasks is on the right.",
+            " ".join((_DETAILS, *notes_on_changed(view.study, ablation))),
         ),
         draw=lambda: draw_ablation(lines, method, view.footer),
         alt=f"Differences of {counted(len(lines), 'ablation')} to full {method} with intervals.",

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.baselines import changed_notes
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.differences import (
     Ablation,
     PairedDifference,
-    changed_tasks,
     difference_to_full,
     interval_over,
+    notes_on_changed,
 )
 from shipbench.report.analysis.study import mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
@@ -64,13 +63,11 @@ def ablation_table(view: SuiteView, ablation: Ablation) -> Table:
 
 
 def _notes(view: SuiteView, ablation: Ablation) -> tuple[str, ...]:
-    full = ablation.full
-    if full is None:
+    if ablation.full is None:
         return ("The full method was not run in this setup, so there are no differences.",)
-    changes = [f"{setting_name(key)} {setting(value)}" for key, value in full.changes]
+    changes = [f"{setting_name(key)} {setting(value)}" for key, value in ablation.full.changes]
     same = (f"All rows have {joined(changes)}.",) if changes else ()
-    changed = {arm.label: tasks for arm in ablation.ablated if (tasks := changed_tasks(view.study, arm, full))}
-    return (*same, *changed_notes(changed, full.label))
+    return (*same, *notes_on_changed(view.study, ablation))
 
 
 def _switches(arms: Sequence[Arm]) -> list[str]:
