@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from shipbench.record import MEAN_PER_CLASS
 from shipbench.report import build_report
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.classes import class_names
@@ -180,8 +181,12 @@ def test_of_two_versions_with_as_many_seeds_the_later_one_stands_first() -> None
     assert [(score.mean, score.seeds) for score in scores] == [(80, (1, 2)), (50, (0, 1))]
 
 
-@pytest.mark.parametrize("other", OTHER, ids=lambda columns: next(iter(columns)))
-def test_methods_are_not_compared_on_a_task_whose_images_changed(other: dict[str, str]) -> None:
+DIFFERS = "the images, their draw, resize, augment or metric differ."
+BY_CLASS = {"headline_metric": MEAN_PER_CLASS, "final_test_mean_class_acc": 0.9}
+
+
+@pytest.mark.parametrize("other", [*OTHER, BY_CLASS], ids=lambda columns: next(iter(columns)))
+def test_methods_are_not_compared_on_a_task_that_they_do_not_share(other: dict[str, Any]) -> None:
     records = [own("vpt-deep", seed, 0.5, task=task, **BOTH) for task in ("bugs", "bees") for seed in (0, 1)]
     records += [own("ship", seed, 0.6, **BOTH, task="bees") for seed in (0, 1)]
     records += [own("ship", seed, 0.9, **BOTH, **other) for seed in (0, 1)]
@@ -193,9 +198,7 @@ def test_methods_are_not_compared_on_a_task_whose_images_changed(other: dict[str
         {"bees": pytest.approx(10)},
         {"bees"},
     )
-    assert view.comparison_notes == (
-        "No comparison of LoRA and SHIP with VPT-deep on bugs: the images, their draw, resize or augment differ.",
-    )
+    assert view.comparison_notes == (f"No comparison of LoRA and SHIP with VPT-deep on bugs: {DIFFERS}",)
 
 
 def test_parts_are_not_compared_on_a_task_whose_images_changed() -> None:
@@ -206,9 +209,7 @@ def test_parts_are_not_compared_on_a_task_whose_images_changed() -> None:
     result = table(report, "ablation-insects")
     shown = cell(result, "SHIP (without hierarchy)", "difference")
     assert (shown.value, dict(shown.extras)["tasks"]) == (pytest.approx(-10), 1)
-    note = (
-        "No comparison of SHIP (without hierarchy) with SHIP on bugs: the images, their draw, resize or augment differ."
-    )
+    note = f"No comparison of SHIP (without hierarchy) with SHIP on bugs: {DIFFERS}"
     assert note in result.notes
     (figure,) = (figure for figure in report.figures() if figure.name == "ablation-insects")
     assert note in figure.caption.details
@@ -223,8 +224,7 @@ def test_a_mean_of_groups_with_changed_images_has_no_difference() -> None:
     ]
     (overview,) = build_report(pd.DataFrame(records)).overviews
     assert overview.results[0].sentence == (
-        "SHIP is best on insects (mean of groups, 2 tasks): 60.0 %; not compared with VPT-deep: on bugs the images, "
-        "their draw, resize or augment differ."
+        f"SHIP is best on insects (mean of groups, 2 tasks): 60.0 %; not compared with VPT-deep: on bugs {DIFFERS}"
     )
     by_groups = overview.results[0].table
     assert [cell(by_groups, name, "difference").text for name in ("VPT-deep", "SHIP", "Linear probe")] == [

@@ -142,8 +142,8 @@ def test_runs_scored_by_another_metric_are_not_paired() -> None:
     view = SuiteView(
         study_of({**vpt, "headline_metric": "accuracy"}, ship), "insects", None, "default", loader(ours, theirs)
     )
-    (comparison,) = view.comparisons
-    assert comparison.tasks == {}
+    assert view.comparisons == []
+    assert view.comparison_notes[0].startswith("No comparison of SHIP with VPT-deep on bugs: ")
     assert view.prediction_notes[0].endswith("SHIP (bugs).")
 
 

@@ -34,7 +34,7 @@ class Baselines:
     ) -> Iterator[str]:
         """Return what several baselines are of, and which of ``arms`` are neither a baseline nor ``compared``.
 
-        ``changed`` are the tasks on which an arm has other images than its baseline.
+        ``changed`` are the tasks on which an arm has other images than its baseline, or another metric.
         """
         method = method_name(self.method)
         left = [arm for arm in arms if not (arm in compared or arm in self.all or arm in changed)]
@@ -49,13 +49,13 @@ class Baselines:
 
 
 def changed_notes(changed: Mapping[str, Sequence[str]], other: str) -> Iterator[str]:
-    """Return a sentence for each set of tasks on which rows, by their labels, have other images than ``other``."""
+    """Return a sentence for each set of tasks on which rows, by label, differ from ``other`` in images or metric."""
     labels: dict[tuple[str, ...], list[str]] = {}
     for label, tasks in changed.items():
         labels.setdefault(tuple(tasks), []).append(label)
     for tasks, names in labels.items():
         what = f"{joined(names)} with {other} on {joined([task_name(task) for task in tasks])}"
-        yield f"No comparison of {what}: the images, their draw, resize or augment differ."
+        yield f"No comparison of {what}: the images, their draw, resize, augment or metric differ."
 
 
 def baselines_of(arms: Sequence[Arm], method: str) -> Baselines:

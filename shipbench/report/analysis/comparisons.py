@@ -93,7 +93,7 @@ def paired_comparisons(
 ) -> list[PairedComparison]:
     """Compare the first arm of each pair with the second; tasks without predictions have no test.
 
-    Pairs without a common task and seed are left out, and so are tasks on which the images of a pair differ.
+    Pairs without a common task and seed are left out, and so are the ``changed_tasks`` of a pair.
     """
     comparisons = [_paired_comparison(study, *pair, _task_tests(predictions, *pair)) for pair in pairs]
     return _corrected([comparison for comparison in comparisons if comparison.differences])

@@ -95,7 +95,7 @@ def difference_to_full(study: Study, arm: Arm, ablation: Ablation) -> PairedDiff
 
 
 def notes_on_changed(study: Study, ablation: Ablation) -> list[str]:
-    """Name the tasks on which ablated arms have other images than the full method."""
+    """Name the tasks on which ablated arms differ from the full method in images or metric."""
     full = ablation.full
     if full is None:
         return []
@@ -132,18 +132,24 @@ def paired_accuracies(study: Study, arm: Arm, other: Arm) -> tuple[pd.DataFrame,
 
 
 def changed_tasks(study: Study, arm: Arm, other: Arm) -> list[str]:
-    """Return the tasks with a seed of both arms whose images, draw or treatment are not the same for both."""
-    ours, theirs = (_data_versions(study, side) for side in (arm, other))
-    differing = {task for task in ours.keys() & theirs.keys() if not ours[task].agrees_with(theirs[task])}
+    """Return the tasks with a seed of both arms whose images, draw, treatment or metric are not the same for both."""
+    ours, theirs = (_measured(study, side) for side in (arm, other))
+    differing = {task for task in ours.keys() & theirs.keys() if not _alike(ours[task], theirs[task])}
     shared = task_differences(study.accuracies(arm), study.accuracies(other)) if differing else {}
     return [task for task in shared if task in differing]
 
 
-def _data_versions(study: Study, arm: Arm) -> dict[str, DataVersion]:
-    """Return the data version of an arm by task; the counted runs of a cell have one."""
+def _measured(study: Study, arm: Arm) -> dict[str, tuple[DataVersion, str]]:
+    """Return the data version and the metric of an arm by task; the counted runs of a cell have one of each."""
     runs = study.runs_of([arm])
-    counted = runs["accuracy"].notna()
-    return dict(zip(runs["task"][counted], runs["data_version"][counted], strict=True))
+    tasks, versions, metrics = (
+        runs[name][runs["accuracy"].notna()] for name in ("task", "data_version", "headline_metric")
+    )
+    return dict(zip(tasks, zip(versions, metrics, strict=True), strict=True))
+
+
+def _alike(ours: tuple[DataVersion, str], theirs: tuple[DataVersion, str]) -> bool:
+    return ours[0].agrees_with(theirs[0]) and ours[1] == theirs[1]
 
 
 def task_differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:

@@ -62,7 +62,7 @@ def headline(view: SuiteView, standing: Standing) -> str:
     other, score = _rival(view, standing)
     changed = [task_name(task) for task in changed_tasks(view.study, best, other) if task in standing.tasks]
     if changed:
-        why = f"on {joined(changed)} the images, their draw, resize or augment differ"
+        why = f"on {joined(changed)} the images, their draw, resize, augment or metric differ"
         return f"{best.label} is best on {where}: {percent(top.mean)} %; not compared with {other.label}: {why}."
     lead = f"{percent(top.mean - score.mean)} points above {other.label}"
     return f"{best.label} is best on {where}: {percent(top.mean)} %, {lead}, {_chance(view, best, other)}."

@@ -182,7 +182,7 @@ class SuiteView:
 
     @cached_property
     def changed(self) -> Mapping[Arm, Sequence[str]]:
-        """The tasks on which compared arms have other images than their baselines, for arms that have any."""
+        """The tasks on which compared arms differ from their baselines in images or metric, for arms that have any."""
         tasks = {arm: changed_tasks(self.study, arm, baseline) for arm, baseline in self.baselines.of.items()}
         return {arm: changed for arm, changed in tasks.items() if changed}
 
