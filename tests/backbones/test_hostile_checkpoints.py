@@ -73,7 +73,7 @@ def test_keys_that_are_not_strings(tmp_path: Path) -> None:
 def test_files_that_are_not_checkpoints(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
-    refused(path, "cannot be read|no checkpoint|does not fit")
+    refused(path, "cannot be read|no checkpoint|not a checkpoint|does not fit")
 
 
 def google_npz(path: Path) -> bytes:

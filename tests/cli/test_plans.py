@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def test_a_plan_with_nothing_to_do_needs_no_torch_and_tidies_up(
     )
     subprocess.run([sys.executable, "-c", killed, str(results), run_id], check=True)
     (results / "checkpoints").mkdir(exist_ok=True)
-    (results / "checkpoints" / f"{run_id}.safetensors").touch()
+    checkpoint = results / "checkpoints" / f"{run_id}.safetensors"
+    checkpoint.touch()
+    # It was written before the record.
+    os.utime(checkpoint, (0, 0))
     assert len(leftovers(results)) == 2
     assert set(heavy_modules_of(line)) <= {"numpy"}
     assert leftovers(results) == []

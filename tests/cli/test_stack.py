@@ -56,7 +56,7 @@ def test_a_stacked_grid_leaves_the_records_of_separate_runs(
     assert shipbench("run", *line("alone", *grid, "--stack", "off")).code == 0
     outcome = shipbench("run", *line("together", *grid, "--stack", "3"))
     assert outcome.code == 0, outcome.err
-    assert outcome.err.count("trained together with 2 other run(s)") == 3
+    assert outcome.err.count("trained together with 2 other runs") == 3
     assert_same_records(tmp_path / "alone", tmp_path / "together")
     frame = load_results(tmp_path / "together")
     assert set(frame.groupby("method")["stacked_runs"].unique().map(tuple).items()) == {
@@ -83,7 +83,7 @@ def test_workers_execute_stacks(shipbench: Shipbench, line: Callable[..., tuple[
     assert shipbench("run", *line("alone", *grid)).code == 0
     outcome = shipbench("run", *line("together", *grid, "--stack", "4", "--jobs", "2"))
     assert outcome.code == 0, outcome.err
-    assert outcome.err.count("trained together with 1 other run(s)") == 2
+    assert outcome.err.count("trained together with 1 other run,") == 2
     assert_same_records(tmp_path / "alone", tmp_path / "together")
 
 
@@ -94,7 +94,7 @@ def test_one_run_that_diverges_fails_alone(
     assert shipbench("tune", *line("alone", *grid)).code == 1
     outcome = shipbench("tune", *line("together", *grid, "--stack", "8"))
     assert outcome.code == 1, outcome.err
-    assert "trained together with 2 other run(s)" in outcome.err
+    assert "trained together with 2 other runs" in outcome.err
     one, two = (load_results(tmp_path / name) for name in ("alone", "together"))
     for column in ("run_id", "status", "error", "val_acc"):
         pd.testing.assert_series_equal(one[column], two[column])
@@ -158,7 +158,7 @@ def test_a_run_that_is_repeated_keeps_its_stack_and_its_record(
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks) ** 3))
     outcome = shipbench("run", *grid)
     assert outcome.code == 0, outcome.err
-    assert "trained together with 2 other run(s)" in outcome.err
+    assert "trained together with 2 other runs" in outcome.err
     assert "2 of them are placeholders that keep the results the same" in outcome.err
     pd.testing.assert_frame_equal(load_results(tmp_path / "r").drop(columns=TIMES), undisturbed.drop(columns=TIMES))
 

@@ -165,7 +165,7 @@ def test_the_weights_to_keep_are_no_part_of_the_run_id(spec: Callable[..., RunSp
     # The weights of an earlier execution are not those of the record that replaces it.
     run(spec("full"), results=tmp_path, force=True)
     assert not Store(tmp_path).path("weights", first.run_id).exists()
-    with pytest.raises(InputError, match="choose trained or full"):
+    with pytest.raises(InputError, match="choose from trained, full"):
         spec("full", keep_weights="all")
 
 

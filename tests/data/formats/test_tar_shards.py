@@ -110,7 +110,7 @@ def test_another_member_than_cls_may_hold_the_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", [b"0" * 1001, b"\xff"])
 def test_a_label_is_a_short_text(tmp_path: Path, label: bytes) -> None:
     shard(tmp_path / "train.tar", {"1.png": b"a", "1.cls": label})
-    with pytest.raises(InputError, match=rf"1\.cls holds no class but {len(label)} bytes?; correct it"):
+    with pytest.raises(InputError, match=rf"1\.cls holds no class but {len(label):,} bytes?; correct it"):
         read(tmp_path)
 
 
