@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,7 +72,9 @@ def verify_command(
         next_steps.after_verify_own(place, data)
         return
     if is_given(context, "data"):
-        raise InputError(f"--data is for sources and task files; to verify a folder: shipbench data verify {data}")
+        raise InputError(
+            f"--data is for sources and task files; to verify a folder: shipbench data verify {quote(str(data))}"
+        )
     fine_grained = sets_in(Path(place))
     suites = [verify(Path(place), tasks=fine_grained, jobs=jobs)] if fine_grained else []
     vtab = not fine_grained or _holds_vtab(Path(place))

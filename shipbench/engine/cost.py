@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from shipbench.backbones import RANDOM, input_size_of, load_backbone
+from shipbench.backbones.architecture import why_unpromptable
 from shipbench.hardware.flops import count_flops
 from shipbench.planning.plan import PlannedRun
 from shipbench.prompting import image_token_count
@@ -33,7 +34,10 @@ _PROCESS_BYTES = 0.8e9
 
 @dataclass(frozen=True)
 class _Size:
-    """The size of a backbone: FLOPs, tokens and numbers kept for the backward pass per image, and weights."""
+    """The size of a backbone: FLOPs, tokens and numbers kept for the backward pass per image, and weights.
+
+    There are no tokens if prompts cannot join them.
+    """
 
     flops: float
     tokens: int
@@ -67,9 +71,9 @@ def estimated_bytes(run: PlannedRun, count: int = 1, bytes_kept: int = _BYTES) -
     """
     size, resolved = _size_for(run), run.spec.resolved
     images = count * resolved.recipe.batch_size
-    prompts = sum(getattr(resolved.settings, name, 0) for name in _PROMPTS)
+    prompts = sum(getattr(resolved.settings, name, None) or 0 for name in _PROMPTS) if size.tokens else 0
     weights = _BYTES * _NUMBERS_PER_WEIGHT * size.weights
-    return _PROCESS_BYTES + weights + bytes_kept * images * size.numbers * (1 + prompts / size.tokens)
+    return _PROCESS_BYTES + weights + bytes_kept * images * size.numbers * (1 + prompts / (size.tokens or 1))
 
 
 def _size_for(run: PlannedRun) -> _Size:
@@ -82,7 +86,7 @@ def _size(backbone: str, image_size: int | None) -> _Size:
     model = load_backbone(backbone, checkpoint=RANDOM, image_size=image_size)
     image = torch.zeros(1, 3, *input_size_of(model))
     weights = sum(weight.numel() for weight in model.parameters())
-    tokens = image_token_count(model) if isinstance(model, VisionTransformer) else 1
+    tokens = 0 if why_unpromptable(model) else image_token_count(model)
     return _Size(count_flops(lambda: model(image)), tokens, _numbers_kept(model, image), weights)
 
 

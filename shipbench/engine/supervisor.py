@@ -45,14 +45,22 @@ def execute_plan(plan: Plan, results: Path, executor: Executor, listener: Listen
         # Killed workers cannot release their claims. A full disk must not hide the exception being raised.
         with suppress(ShipbenchError):
             claims.tidy(supervisor.store)
-            _forget_stopped_repetitions(plan, supervisor.store)
+            # Elsewhere, a job of another command may wait for its turn to resume.
+            if not executor.remote:
+                _forget_stopped_repetitions(plan, supervisor.store)
         if isinstance(error, DeviceLostError):
-            raise DeviceLostError(
-                f"{error}; finished runs and the checkpoints of unfinished ones are kept in {results}, and the same "
-                "command continues from there once the device works"
-            ) from error
+            raise DeviceLostError(f"{error}; {_kept(plan, results)}") from error
         raise
     return [record for run in plan.chosen if (record := supervisor.store.read(run.run_id)) is not None]
+
+
+def _kept(plan: Plan, results: Path) -> str:
+    if any(run.fresh for run in plan.chosen):
+        return f"finished runs are kept in {results}; without --force the same command executes only the others"
+    return (
+        f"finished runs and the checkpoints of unfinished ones are kept in {results}, and the same command continues "
+        "from there once the device works"
+    )
 
 
 def _forget_checkpoints(run_ids: Iterable[str], store: Store) -> None:

@@ -42,7 +42,8 @@ class Task:
     relative one starts from the folder ``base``; ``options`` are the keys that the source itself reads, as JSON. The
     numbers of classes and images of such a task are 0, and ``class_names`` empty or as requested, until its source has
     been opened; ``drawn`` then says where the images of each split come from. ``suite_tasks`` and ``suite_backbone``
-    describe the suite that the task file declares; ``file`` is its path, as the user named it.
+    describe the suite that the task file declares; ``file`` is its path, as the user named it, and ``named`` tells
+    whether it gives the task a name.
 
     ``shots`` is the number of training images per class, drawn with ``shot_seed``; 0 uses all.
     """
@@ -71,6 +72,7 @@ class Task:
     shots: int = 0
     shot_seed: int = 0
     file: str = field(default="", compare=False)
+    named: bool = field(default=False, compare=False)
 
     @property
     def catalogued(self) -> bool:

@@ -71,7 +71,7 @@ def names_in_records(task: Task) -> set[str]:
     """
     base = Path(task.base)
     default = _name_of(task.source, task.location, base)
-    if default not in (task.name, without_number(task.name)):
+    if task.named or default not in (task.name, without_number(task.name)):
         return {task.name}
     last = _path_of(task.source, task.location, base).name
     return {task.name, default, _spelled(last), _spelled(_without_suffix(task.source, last))}

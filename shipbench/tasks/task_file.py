@@ -88,6 +88,7 @@ def _task(table: Mapping[str, Any], file: Path, suite: Suite) -> Task:
         metric=_choice(table, "metric", get_args(Metric), where),
         allow_leaks=_truth(table, "allow_leaks", where),
         file=str(file),
+        named="name" in table,
     )
 
 

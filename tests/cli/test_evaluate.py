@@ -202,7 +202,8 @@ def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path
             for called in (task, replace(task, name="moths-2")):
                 with pytest.raises(InputError, match=f"{called.name} has the name of the source of run {run_id}"):
                     evaluation_images(record, "crop", called, None)
-            assert evaluation_images(record, "crop", replace(task, name="others"), None).copy.counts["test"] == 31
+            for chosen in (replace(task, name="others"), replace(task, name="moths-2026", named=True)):
+                assert evaluation_images(record, "crop", chosen, None).copy.counts["test"] == 31
     task = get_task(f"folder:{bugs / 'bugs'}")
     # Nothing can be drawn from a single image of each class.
     for file in (bugs / "bugs").rglob("*.png"):

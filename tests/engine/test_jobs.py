@@ -149,6 +149,18 @@ def test_memory_grows_with_images_and_runs() -> None:
     assert estimated_bytes(small) == pytest.approx(0.8 * GIGABYTE + 16 * weights + 16 * 22 * 4 * tokens * 64 * 6)
 
 
+@pytest.mark.parametrize(("backbone", "tokens"), [("test_vit", 17), ("vit_small_patch16_dinov3", 21)])
+def test_each_prompt_takes_the_memory_of_a_token(backbone: str, tokens: int) -> None:
+    def growth(method: str) -> float:
+        """The bytes of 48 images in a batch."""
+        sizes = [{"image_size": 64, "batch_size": size} for size in (16, 64)]
+        runs = [planned([0], method=method, backbone=backbone, overrides=size).runs[0] for size in sizes]
+        small, large = map(estimated_bytes, runs)
+        return large - small
+
+    assert growth("vpt-deep") == pytest.approx((1 + 10 / tokens) * growth("linear"))
+
+
 def test_a_stack_takes_at_most_four_fifths_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = planned([0]).runs
     for memory, fitting in ((estimated_bytes(run, 3) / 0.8, 3), (estimated_bytes(run, 3) / 0.81, 2)):

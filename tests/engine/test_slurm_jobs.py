@@ -115,7 +115,7 @@ def test_a_job_that_an_earlier_command_has_left_is_followed_and_cancelled(
     # Another command that looks now waits for the job.
     monkeypatch.setattr(slurm_queue, "is_running", lambda process: process == current_process())
     monkeypatch.setattr(slurm_queue, "current_process", lambda: RUNNING)
-    found = slurm_queue.jobs_in_queue(tmp_path, "ab")
+    found = slurm_queue.jobs_in_queue(tmp_path)
     assert found is not None
     assert {run_id: job.of_another for run_id, job in found.items()} == {"a": True}
 
@@ -203,11 +203,16 @@ def test_the_run_of_a_held_job_gets_a_new_one(
 def test_new_jobs_do_not_wait_for_an_array_with_a_held_job(
     runs: tuple[PlannedRun, ...], tmp_path: Path, cluster: Path, submit_as: Callable[..., None]
 ) -> None:
+    """Its run need not be one of the plan's, whose command has ended: nobody here cancels that job."""
     submit_as(ELSEWHERE, a="12_0", b="12_1", c="13")
-    lines = "12_0|PENDING|JobHeldAdmin\n12_1|RUNNING|None\n13|PENDING|Resources\n"
-    write_command(cluster / "squeue", f"printf '{lines}'")
-    plan = Plan(runs, (*runs, replace(runs[0], run_id="c")))
+    submit_as(ENDED, d="14_0", e="14_1")
+    held = "12_0|PENDING|JobHeldAdmin\n14_0|PENDING|JobHeldUser\n"
+    waiting = "12_1|RUNNING|None\n13|PENDING|Resources\n14_1|PENDING|None\n"
+    write_command(cluster / "squeue", f"printf '{held}{waiting}'")
+    plan = Plan(runs, (*runs, *(replace(runs[0], run_id=run_id) for run_id in "ce")))
     assert slurm_jobs.find_jobs(runs, plan, tmp_path).arrays == ["13"]
+    whole = replace(plan, chosen=(*plan.chosen, replace(runs[0], run_id="d")))
+    assert slurm_jobs.find_jobs(runs, whole, tmp_path).arrays == ["13", "14"]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +225,7 @@ def test_new_jobs_do_not_wait_for_an_array_with_a_held_job(
         ("requeue_hold", True),
         ("special_exit", True),
         ("pending: Resources", False),
+        ("pending: QOSUsageThreshold", False),
         ("pending: JobArrayTaskLimit", False),
         ("pending: BeginTime", False),
         ("running", False),

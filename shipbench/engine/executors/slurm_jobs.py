@@ -21,10 +21,14 @@ _POLL_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs of a plan by run id: ``found`` in the queue, found there but ``held``, and ``submitted`` as ``name``."""
+    """The jobs of a plan by run id: ``found`` in the queue, found there but ``held``, and ``submitted`` as ``name``.
+
+    ``stuck`` are the arrays with a job, of whichever plan, that stays held.
+    """
 
     found: Mapping[str, QueuedJob] = field(default_factory=dict)
     held: Mapping[str, QueuedJob] = field(default_factory=dict)
+    stuck: Collection[str] = ()
     submitted: dict[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"shipbench-{secrets.token_hex(4)}")
 
@@ -46,8 +50,7 @@ class Jobs:
     @property
     def arrays(self) -> list[str]:
         """The arrays of followed jobs that will end: those without a job that stays held."""
-        held = arrays_of(_numbers(self.held, None).values())
-        return [array for array in arrays_of(self.followed.values()) if array not in held]
+        return [array for array in arrays_of(self.followed.values()) if array not in self.stuck]
 
     @property
     def text(self) -> str:
@@ -87,11 +90,13 @@ def find_jobs(runs: Sequence[PlannedRun], plan: Plan, results: Path) -> Jobs:
     Of commands that still run, only the jobs of ``runs``, those to execute now, are included.
     """
     chosen, now = {run.run_id for run in plan.chosen}, {run.run_id for run in runs}
-    while (queue := slurm_queue.jobs_in_queue(results, chosen)) is None:
+    while (queue := slurm_queue.jobs_in_queue(results)) is None:
         time.sleep(_POLL_SECONDS)
-    jobs = {run_id: job for run_id, job in queue.items() if run_id in now or not job.of_another}
+    jobs = {run_id: job for run_id, job in queue.items() if run_id in now or (run_id in chosen and not job.of_another)}
     held = {run_id: job for run_id, job in jobs.items() if job.is_held}
-    return Jobs({run_id: job for run_id, job in jobs.items() if run_id not in held}, held)
+    cancelled = _numbers(held, False)
+    stuck = [job.number for run_id, job in queue.items() if job.is_held and run_id not in cancelled]
+    return Jobs({run_id: job for run_id, job in jobs.items() if run_id not in held}, held, arrays_of(stuck))
 
 
 class Watch:

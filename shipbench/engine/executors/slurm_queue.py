@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,8 +34,11 @@ class QueuedJob:
     @property
     def is_held(self) -> bool:
         """Whether the job waits until somebody releases it, as after a failed launch."""
-        # JobHeldUser, JobHoldMaxRequeue, "launch failed requeued held", REQUEUE_HOLD and others.
-        return any(word in self.state.lower() for word in ("held", "hold", "special_exit"))
+        # QOSUsageThreshold passes by itself.
+        return (
+            re.search(r"jobheld|jobhold|requeued held|held state|requeue_hold|special_exit", self.state, re.I)
+            is not None
+        )
 
 
 def folder_of(results: Path) -> Path:
@@ -104,9 +108,9 @@ def remember_jobs(folder: Path, jobs: Mapping[str, str]) -> None:
             temporary.write_text(json.dumps({"job": job, "command": command}), encoding="utf-8")
 
 
-def jobs_in_queue(results: Path, run_ids: Collection[str]) -> dict[str, QueuedJob] | None:
-    """Return the jobs of ``run_ids`` that are in the queue, by run id; None if the queue does not answer."""
-    jobs = {run_id: (job, command) for run_id, job, command in _remembered(folder_of(results)) if run_id in run_ids}
+def jobs_in_queue(results: Path) -> dict[str, QueuedJob] | None:
+    """Return the jobs of a results folder that are in the queue, by run id; None if the queue does not answer."""
+    jobs = {run_id: (job, command) for run_id, job, command in _remembered(folder_of(results))}
     queue = states(job for job, _ in jobs.values()) if jobs else {}
     if queue is None:
         return None
