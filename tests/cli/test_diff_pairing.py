@@ -315,6 +315,33 @@ def test_numbers_of_shots_are_compared_although_their_draws_differ(shipbench: Sh
     assert (outcome.code, "they differ in shots: name one of these" in outcome.err) == (2, True)
 
 
+@pytest.mark.parametrize(("column", "draws"), [("n_train", ("4", "8")), ("n_test", ("2", "3"))])
+def test_numbers_of_images_are_compared_although_they_are_drawn(
+    column: str, draws: tuple[str, str], shipbench: Shipbench, tmp_path: Path
+) -> None:
+    for number in draws:
+        drawn: dict[str, Any] = {"draw": f"{column} {number}", column: int(number)}
+        write_run(tmp_path, f"r{number}", 300, **{**SQUASHED, **drawn})
+    sides = (f"{tmp_path}@{column}={number}" for number in draws)
+    (pair,) = compared(shipbench, *sides)["pairs"]
+    assert pair["label"] == f"SHIP, {column} {draws[0]} → SHIP, {column} {draws[1]}"
+
+
+def test_runs_of_other_tasks_split_no_mean_of_evaluations(shipbench: Shipbench, tmp_path: Path) -> None:
+    bees = {**SQUASHED, "task": "bees", "resize": "crop"}
+    for folder in ("a", "b"):
+        for number, (parent, images) in enumerate(((SQUASHED, SQUASHED), (bees, bees), (bees, SQUASHED))):
+            treated = {**images, "resize": parent["resize"]}
+            write_run(tmp_path / folder, f"{folder}{number}", 390, **parent, seed=number)
+            evaluate(tmp_path / folder, f"{folder}{number}on", f"{folder}{number}", 300, **treated)
+    tasks = compared(shipbench, *(f"{tmp_path / folder}@kind=evaluated" for folder in ("a", "b")))["tasks"]
+    assert sorted((task["label"], task["task"]) for task in tasks) == [
+        ("SHIP, evaluated", "bees"),
+        ("SHIP, evaluated", "bugs"),
+        ("SHIP, evaluated, trained on bees", "bugs"),
+    ]
+
+
 def test_a_treatment_that_is_not_recorded_agrees_with_the_only_one_that_is(
     shipbench: Shipbench, tmp_path: Path
 ) -> None:

@@ -41,6 +41,8 @@ _IMPLIED = {
     # The draw states the number of images.
     "shots": ("draw",),
     "data_fingerprint": ("draw",),
+    "n_train": ("draw",),
+    "n_test": ("draw",),
     "backbone": ("settings", "image_size"),
     "image_size": ("cfg.image_size",),
 }
@@ -123,7 +125,8 @@ def _identity(row: Row) -> dict[tuple[str, ...], str]:
     suite, backbone, size = row["suite"], row["backbone"], row["image_size"]
     foreign = IMPORTED if row["kind"] == IMPORTED else ""
     by_class = row["headline_metric"] == MEAN_PER_CLASS
-    version, images = row["data_version"], (suite, row["task"], row["kind"])
+    # The data version of an evaluation is that of its run.
+    version, images = row["data_version"], (suite, row["task"], row["kind"], row["parent_task"])
     return {
         ("suite",): suite_name(suite),
         ("protocol", suite): "trial of a tuning" if row["protocol"] == "tuning" else "",
