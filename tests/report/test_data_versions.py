@@ -234,6 +234,28 @@ def test_a_mean_of_groups_with_changed_images_has_no_difference() -> None:
     ]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_records_on_treated_images_are_the_same_on_every_task(lost: bool) -> None:
+    new = {"created": "2025-03-02", "resize": "crop", "precision": "bf16"}
+    repeats = [(task, seed) for task in ("bugs", "bees") for seed in (0, 1)]
+    records = [own("ship", seed, 0.5, task=task, **BOTH) for task, seed in repeats]
+    records += [own("ship", seed, 0.8, task=task, **BOTH, **new) for task, seed in repeats[:3]]
+    if lost:
+        records.append(own("ship", 1, float("nan"), task="bees", **BOTH, **new, status="failed"))
+    study = study_of(records)
+    means = [{task: score.mean for task, score in study.summary(arm).tasks.items()} for arm in study.arms]
+    assert means == [{"bugs": 50, "bees": 50}, {"bugs": 80, "bees": 80}]
+
+
+def test_of_two_precisions_with_as_many_runs_the_later_one_stands_first() -> None:
+    old, new = {"precision": "bf16"}, {"precision": "fp32", "created": "2025-03-02"}
+    records = [own("ship", 0, acc, task="bees", **BOTH, **how) for acc, how in ((0.5, old), (0.8, new))]
+    records += [own("ship", 0, 0.5, **BOTH, **old), own("ship", 0, 0.8, **BOTH, **new, resize="crop")]
+    study = study_of(records)
+    means = [{task: score.mean for task, score in study.summary(arm).tasks.items()} for arm in study.arms]
+    assert means == [{"bugs": 80, "bees": 80}, {"bugs": 50, "bees": 50}]
+
+
 @pytest.mark.parametrize("known", ["linear", "ship"])
 def test_names_of_classes_are_those_of_any_run_on_the_same_images(known: str) -> None:
     names = ["ant", "bee", "wasp"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,11 @@ class ArmRun:
     created: str
 
     @property
+    def treatment(self) -> tuple[str, str]:
+        """How the images were resized and augmented."""
+        return self.version.resize, self.version.augment
+
+    @property
     def precision(self) -> str:
         """The numerical precision, the first of the circumstances."""
         return self.circumstances[0]
@@ -38,10 +43,15 @@ def copies_of(runs: Sequence[ArmRun], changes: Iterable[Configuration]) -> list[
     Runs on other images have other numbers (see ``_apart``). Of those on the same images, the runs of the most common
     precision come first, and among them those of the most common version, and so on: the same ones on every task.
     """
-    common = Counter(prefix for run in runs for prefix in _prefixes(run.circumstances))
+    finished = [run for run in runs if run.done]
+    places = _places((prefix, run) for run in finished for prefix in _prefixes(run.circumstances))
+    treatments = _places((run.treatment, run) for run in finished)
 
     def rank(i: int) -> tuple[Any, ...]:
-        return *((-common[prefix], prefix) for prefix in _prefixes(runs[i].circumstances)), runs[i].run_id
+        return *(places[prefix] for prefix in _prefixes(runs[i].circumstances)), runs[i].run_id
+
+    def preference(i: int) -> tuple[int, int]:
+        return places[runs[i].circumstances[:1]], treatments[runs[i].treatment]
 
     members: dict[tuple[Configuration, str], list[int]] = defaultdict(list)
     for i, change in enumerate(changes):
@@ -50,7 +60,7 @@ def copies_of(runs: Sequence[ArmRun], changes: Iterable[Configuration]) -> list[
     copies = [0] * len(runs)
     for positions in members.values():
         first = 0
-        for group in _apart(runs, positions):
+        for group in _apart(runs, positions, preference):
             numbered: Counter[int] = Counter()
             for i in sorted(group, key=rank):
                 copies[i] = first + numbered[runs[i].seed]
@@ -59,10 +69,12 @@ def copies_of(runs: Sequence[ArmRun], changes: Iterable[Configuration]) -> list[
     return copies
 
 
-def _apart(runs: Sequence[ArmRun], positions: Sequence[int]) -> list[list[int]]:
+def _apart(
+    runs: Sequence[ArmRun], positions: Sequence[int], preference: Callable[[int], tuple[int, int]]
+) -> list[list[int]]:
     """Split runs on a task by their data version if seeds were repeated on another one: no copy mixes them then.
 
-    The version with most seeds comes first, and of equals the latest one.
+    The version of the preferred runs comes first, of equals that with most seeds, and of these the latest one.
     """
     by_version: dict[DataVersion, list[int]] = defaultdict(list)
     for i in positions:
@@ -74,7 +86,17 @@ def _apart(runs: Sequence[ArmRun], positions: Sequence[int]) -> list[list[int]]:
     def order(version: DataVersion) -> tuple[int, str, DataVersion]:
         return len(seeds[version]), max(runs[i].created for i in by_version[version]), version
 
-    return [by_version[version] for version in sorted(by_version, key=order, reverse=True)]
+    groups = [by_version[version] for version in sorted(by_version, key=order, reverse=True)]
+    return sorted(groups, key=lambda group: min(map(preference, group)))
+
+
+def _places(runs: Iterable[tuple[tuple[str, ...], ArmRun]]) -> dict[tuple[str, ...], int]:
+    """Return the place of every property among those of ``runs``: the commonest first, and of equals the latest."""
+    created: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for value, run in runs:
+        created[value].append(run.created)
+    order = sorted(created, key=lambda value: (len(created[value]), max(created[value]), value), reverse=True)
+    return {value: place for place, value in enumerate(order)}
 
 
 def _prefixes(values: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
