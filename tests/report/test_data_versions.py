@@ -12,6 +12,8 @@ from shipbench.record import MEAN_PER_CLASS
 from shipbench.report import build_report
 from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.classes import class_names
+from shipbench.report.analysis.differences import ablations
+from shipbench.report.analysis.headline import headline, standings
 from shipbench.report.analysis.study import build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.analysis.tuned import with_tunings
@@ -232,6 +234,42 @@ def test_a_mean_of_groups_with_changed_images_has_no_difference() -> None:
         "–",  # noqa: RUF001
         "−10.0",  # noqa: RUF001
     ]
+
+
+def repeated(method: str, older: float, newer: float, **columns: Any) -> Records:
+    """Return runs on bugs, and later runs of the same seeds on other images."""
+    later = {**columns, "created": "2025-03-02", "data_fingerprint": "second"}
+    return [own(method, s, acc, **more) for acc, more in ((older, columns), (newer, later)) for s in (0, 1)]
+
+
+def test_a_method_is_compared_with_the_record_of_the_baseline_on_its_images() -> None:
+    records = [*repeated("vpt-deep", 0.5, 0.3), *[own("ship", seed, 0.9) for seed in (0, 1)]]
+    view = view_of(records)
+    (comparison,) = view.comparisons
+    assert (comparison.baseline.copy, comparison.differences) == (1, {"bugs": pytest.approx(40)})
+    assert (comparison.tasks["bugs"].mark, comparison.tasks["bugs"].seeds) == ("▲", (0, 1))
+    assert view.comparison_notes == ("Methods are compared with VPT-deep on their own images.",)
+    assert view.prediction_notes == ()
+    labels = {arm.key: arm.label for arm in view.arms}
+    assert {tuple(labels[key] for key in pair) for pair in view.agreement if len(set(pair)) > 1} == {
+        ("SHIP", "VPT-deep (record 2 of the same seeds)")
+    }
+    sentence = headline(view, standings(view)[0])
+    assert "40.0 points above VPT-deep (record 2 of the same seeds), beyond chance" in sentence
+
+
+def test_parts_are_compared_with_the_record_of_the_full_method_on_their_images() -> None:
+    ablated = {"switches": "no-hierarchy"}
+    records = [*repeated("ship", 0.5, 0.3), *[own("ship", s, 0.4, **ablated) for s in (0, 1)]]
+    report = build_report(pd.DataFrame(records))
+    shown = cell(table(report, "ablation-insects"), "SHIP (without hierarchy)", "difference")
+    assert shown.value == pytest.approx(-10)
+    again = [*records, *repeated("ship", 0.4, 0.1, **ablated)[2:]]
+    found = ablations(study_of(again), "insects")
+    assert {(arm.copy, ablation.full and ablation.full.copy) for ablation in found for arm in ablation.ablated} == {
+        (0, 0),
+        (1, 1),
+    }
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -63,7 +63,7 @@ def against(
     """Return every other arm with that of ``method`` as its baseline, and the predictions that can be paired."""
     baseline = arm_of(study, method)
     pairs = [(arm, baseline) for arm in study.arms if arm != baseline]
-    return pairs, suite_predictions(study, "demo", baseline, loader(frame))
+    return pairs, suite_predictions(study, "demo", [baseline], loader(frame))
 
 
 def test_every_cell_is_tested_on_its_images_and_corrected_over_all() -> None:

@@ -23,9 +23,9 @@ def agreement(study: Study, suite: str, predictions: Mapping[str, TaskPrediction
     """
     arms = study.arms_of(suite, main=True)
     pairs: dict[tuple[int, int], dict[str, float]] = {}
-    for task, in_task in predictions.items():
+    for task, part in ((task, part) for task, in_task in predictions.items() for part in in_task.groups):
         # NumPy arrays, because pandas would align the two columns of every pair.
-        by_seed = {key: dict(zip(frame, frame.to_numpy().T, strict=True)) for key, frame in in_task.predicted.items()}
+        by_seed = {key: dict(zip(frame, frame.to_numpy().T, strict=True)) for key, frame in part.predicted.items()}
         for i, one in enumerate(arms):
             for other in arms[: i + 1]:
                 share = _share(by_seed.get(one.key, {}), by_seed.get(other.key, {}), same=one == other)

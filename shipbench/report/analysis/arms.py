@@ -47,8 +47,8 @@ IDENTITY = (
 UNKNOWN_SIZE = -1.0
 """The image size of an arm whose records do not state it."""
 
-_VARIED = ("key", "switches", "changes", "precisions", "label", "short_label")
-"""The fields in which an ablation or a sweep differs from its reference arm."""
+_VARIED = ("key", "switches", "changes", "copy", "precisions", "label", "short_label")
+"""The fields in which an ablation or a sweep may differ from its reference arm."""
 
 _CIRCUMSTANCES = (
     "precision",
@@ -197,7 +197,7 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         len(arm.switches),
         [switch_order(switch, arm.method) for switch in arm.switches],
         arm.origin != SHIPBENCH,
-        arm.setup[2:-1],
+        arm.setup[2:],
         len(arm.changes),
         [key for key, _ in arm.changes],
         [sortable(value) for _, value in arm.changes],

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.wording.names import method_name, task_name
+from shipbench.report.analysis.differences import changed_notes, nearest_copy
+from shipbench.report.analysis.study import Study
+from shipbench.report.wording.names import method_name
 from shipbench.report.wording.text import joined
 
 
@@ -36,11 +38,13 @@ class Baselines:
 
         ``changed`` are the tasks on which an arm has other images than its baseline, or another metric.
         """
-        method = method_name(self.method)
+        method, bases = method_name(self.method), {arm.base for arm in self.all}
         left = [arm for arm in arms if not (arm in compared or arm in self.all or arm in changed)]
         without, apart = ([arm.label for arm in left if (arm in self.of) is having] for having in (False, True))
-        if len(self.all) > 1:
-            yield f"Methods are compared with {method} on their own backbone, weights and image size."
+        own = ["backbone", "weights", "image size"] if len(bases) > 1 else []
+        own += ["images"] if len(self.all) > len(bases) else []
+        if own:
+            yield f"Methods are compared with {method} on their own {joined(own)}."
         if without:
             yield f"No comparison of {joined(without)}: no {method} with the same backbone, weights and image size."
         if apart:
@@ -48,25 +52,16 @@ class Baselines:
         yield from changed_notes({arm.label: tasks for arm, tasks in changed.items()}, self.name)
 
 
-def changed_notes(changed: Mapping[str, Sequence[str]], other: str) -> Iterator[str]:
-    """Return a sentence for each set of tasks on which rows, by label, differ from ``other`` in images or metric."""
-    labels: dict[tuple[str, ...], list[str]] = {}
-    for label, tasks in changed.items():
-        labels.setdefault(tuple(tasks), []).append(label)
-    for tasks, names in labels.items():
-        what = f"{joined(names)} with {other} on {joined([task_name(task) for task in tasks])}"
-        yield f"No comparison of {what}: the images, their draw, resize, augment or metric differ."
-
-
-def baselines_of(arms: Sequence[Arm], method: str) -> Baselines:
+def baselines_of(study: Study, arms: Sequence[Arm], method: str) -> Baselines:
     """Return the baselines of ``arms``: the first one of ``method`` with the same backbone, weights and image size.
 
-    What records do not state may be anything.
+    Of its copies, it is the nearest one. What records do not state may be anything.
     """
     of_method = [arm for arm in arms if arm.method == method]
     candidates = {arm: [other for other in of_method if other.shares_base(arm)] for arm in arms}
-    return Baselines(method, {arm: _nearest(arm, others) for arm, others in candidates.items() if others})
+    return Baselines(method, {arm: _nearest(study, arm, others) for arm, others in candidates.items() if others})
 
 
-def _nearest(arm: Arm, others: Sequence[Arm]) -> Arm:
-    return min(others, key=lambda other: other.base != arm.base)
+def _nearest(study: Study, arm: Arm, others: Sequence[Arm]) -> Arm:
+    first = min(others, key=lambda other: other.base != arm.base)
+    return nearest_copy(study, arm, [other for other in others if other.setup == first.setup])

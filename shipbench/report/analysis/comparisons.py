@@ -106,7 +106,9 @@ def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:
-    tests = ((task, _task_test(in_task, arm, baseline)) for task, in_task in predictions.items())
+    tests = (
+        (task, _task_test(part, arm, baseline)) for task, in_task in predictions.items() for part in in_task.groups
+    )
     return {task: test for task, test in tests if test is not None}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +11,6 @@ import pandas as pd
 from shipbench.methods import find_method
 from shipbench.recipe import Recipe
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.baselines import changed_notes
 from shipbench.report.analysis.configurations import Configuration, difference
 from shipbench.report.analysis.data_versions import DataVersion
 from shipbench.report.analysis.study import Study
@@ -56,6 +55,7 @@ def ablations(study: Study, suite: str) -> list[Ablation]:
     for arm in arms:
         if arm.switches and not arm.changes:
             candidates = [other for other in arms if not other.switches and other.setup == arm.setup]
+            candidates.sort(key=lambda other: other.copy != arm.copy)
             groups.setdefault((arm.setup, _full_method(study, arm, candidates)), []).append(arm)
     return [Ablation(full, tuple(ablated), number) for number, ((_, full), ablated) in enumerate(groups.items())]
 
@@ -63,7 +63,8 @@ def ablations(study: Study, suite: str) -> list[Ablation]:
 def _full_method(study: Study, arm: Arm, candidates: Sequence[Arm]) -> Arm | None:
     """Return the candidate with the settings of ``arm``, apart from those that its switches change; None without one.
 
-    It was trained with the same recipe: ablations of a few epochs are not compared with a full method of many.
+    It was trained with the same recipe: ablations of a few epochs are not compared with a full method of many. Of its
+    copies, it is the nearest one.
     """
     settings = study.settings_of(arm)
     ranked: list[tuple[int, bool, int, Arm]] = []
@@ -71,7 +72,10 @@ def _full_method(study: Study, arm: Arm, candidates: Sequence[Arm]) -> Arm | Non
         others = _differing(settings, study.settings_of(candidate)) - _switched(arm)
         if not others & _RECIPE:
             ranked.append((len(others), not candidate.main, len(ranked), candidate))
-    return min(ranked)[-1] if ranked else None
+    if not ranked:
+        return None
+    changes = min(ranked)[-1].changes
+    return nearest_copy(study, arm, [candidate for *_, candidate in ranked if candidate.changes == changes])
 
 
 def _switched(arm: Arm) -> set[str]:
@@ -103,6 +107,16 @@ def notes_on_changed(study: Study, ablation: Ablation) -> list[str]:
     return list(changed_notes(changed, full.label))
 
 
+def changed_notes(changed: Mapping[str, Sequence[str]], other: str) -> Iterator[str]:
+    """Return a sentence for each set of tasks on which rows, by label, differ from ``other`` in images or metric."""
+    labels: dict[tuple[str, ...], list[str]] = {}
+    for label, tasks in changed.items():
+        labels.setdefault(tuple(tasks), []).append(label)
+    for tasks, names in labels.items():
+        what = f"{joined(names)} with {other} on {joined([task_name(task) for task in tasks])}"
+        yield f"No comparison of {what}: the images, their draw, resize, augment or metric differ."
+
+
 def interval_over(study: Study, ablation: Ablation) -> str:
     """Name what the intervals of an ablation are over: tasks, seeds or both."""
     differences = [difference_to_full(study, arm, ablation) for arm in ablation.ablated]
@@ -132,11 +146,21 @@ def paired_accuracies(study: Study, arm: Arm, other: Arm) -> tuple[pd.DataFrame,
 
 
 def changed_tasks(study: Study, arm: Arm, other: Arm) -> list[str]:
-    """Return the tasks with a seed of both arms whose images, draw, treatment or metric are not the same for both."""
-    ours, theirs = (_measured(study, side) for side in (arm, other))
-    differing = {task for task in ours.keys() & theirs.keys() if not _alike(ours[task], theirs[task])}
+    """Return the ``differing_tasks`` with a seed of both arms."""
+    differing = differing_tasks(study, arm, other)
     shared = task_differences(study.accuracies(arm), study.accuracies(other)) if differing else {}
     return [task for task in shared if task in differing]
+
+
+def differing_tasks(study: Study, arm: Arm, other: Arm) -> set[str]:
+    """Return the tasks of both arms whose images, draw, treatment or metric are not the same for both."""
+    ours, theirs = (_measured(study, side) for side in (arm, other))
+    return {task for task in ours.keys() & theirs.keys() if not _alike(ours[task], theirs[task])}
+
+
+def nearest_copy(study: Study, arm: Arm, copies: Sequence[Arm]) -> Arm:
+    """Return the one of ``copies`` that can be compared with ``arm`` on most tasks, and of equals the first."""
+    return max(copies, key=lambda copy: len(task_differences(*paired_accuracies(study, arm, copy))))
 
 
 def _measured(study: Study, arm: Arm) -> dict[str, tuple[DataVersion, str]]:

@@ -7,8 +7,8 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
@@ -76,7 +76,7 @@ class TaskPredictions:
     """The predictions on one task: ``labels`` (n,), and per arm key the predicted classes (n images x seeds).
 
     ``confidence`` has the same form, in [0, 1], for arms all of whose runs recorded it. ``metric`` is the headline
-    metric of the runs.
+    metric of the runs. ``others`` are the predictions of other arms on other images, or under another metric.
     """
 
     task: str
@@ -84,6 +84,12 @@ class TaskPredictions:
     predicted: dict[int, pd.DataFrame]
     confidence: dict[int, pd.DataFrame]
     metric: str = ACCURACY
+    others: tuple[TaskPredictions, ...] = ()
+
+    @property
+    def groups(self) -> tuple[TaskPredictions, ...]:
+        """These predictions and the ``others``."""
+        return self, *self.others
 
     def times_correct(self, arm: Arm, seeds: Sequence[int]) -> TimesCorrect:
         """Return how many of ``seeds`` classify each image correctly."""
@@ -115,17 +121,18 @@ class TaskPredictions:
 
 
 def suite_predictions(
-    study: Study, suite: str, baseline: Arm, load: LoadPredictions | None
+    study: Study, suite: str, baselines: Sequence[Arm], load: LoadPredictions | None
 ) -> Mapping[str, TaskPredictions]:
     """Return the predictions of the main arms of a suite by task, for tasks that have any.
 
-    An arm is left out if its runs differ in images or metric, among themselves or from the baseline (from the first arm
-    that is not left out, if the baseline is).
+    An arm is left out if its runs differ in images or metric, among themselves or from those of every one of the
+    ``baselines`` and of the first arm that is not left out. Baselines come first.
     """
     if load is None:
         return {}
-    arms = sorted(study.arms_of(suite, main=True), key=lambda arm: arm != baseline)
-    by_task = ((task, _task_predictions(study, arms, task, load)) for task in study.tasks_of(suite))
+    arms = [*baselines, *(arm for arm in study.arms_of(suite, main=True) if arm not in baselines)]
+    keys = {arm.key for arm in baselines}
+    by_task = ((task, _task_predictions(study, arms, keys, task, load)) for task in study.tasks_of(suite))
     return {task: predictions for task, predictions in by_task if predictions is not None}
 
 
@@ -135,7 +142,7 @@ def left_out(study: Study, suite: str, predictions: Mapping[str, TaskPredictions
         arm.label: [
             task
             for task in map(str, study.accuracies(arm))
-            if task not in predictions or arm.key not in predictions[task].predicted
+            if task not in predictions or not any(arm.key in part.predicted for part in predictions[task].groups)
         ]
         for arm in study.arms_of(suite, main=True)
     }
@@ -162,23 +169,34 @@ def with_chance(results: pd.DataFrame, load: LoadPredictions) -> pd.DataFrame:
     return results.assign(chance_acc=recorded.fillna(computed))
 
 
-def _task_predictions(study: Study, arms: Sequence[Arm], task: str, load: LoadPredictions) -> TaskPredictions | None:
-    """Return the predictions of the counted runs of ``arms`` on a task; None if there are none."""
+def _task_predictions(
+    study: Study, arms: Sequence[Arm], baselines: Collection[int], task: str, load: LoadPredictions
+) -> TaskPredictions | None:
+    """Return the predictions of the counted runs of ``arms`` on a task; None if there are none.
+
+    The arms begin with the ``baselines``, which are given by key: only they and the first arm found groups.
+    """
     counted = _runs_with_final_accuracy(study, arms, task)
+    groups: list[dict[int, _ArmPredictions]] = []
     # One arm at a time reuses memory; clearing new memory for all of them would take as long as reading the files.
-    parts = {arm.key: _arm_predictions(counted[arm.key], load) for arm in arms if arm.key in counted}
-    complete = {key: part for key, part in parts.items() if part is not None}
-    if not complete:
-        return None
-    first = next(iter(complete.values()))
-    paired: dict[int, _ArmPredictions] = {}
-    for key, part in complete.items():
-        # A version that does not state a fact agrees with two that do not agree.
-        versions = [other.version for other in paired.values()]
-        if part.pairs_with(first) and all(map(part.version.is_tested_as, versions)):
-            paired[key] = part
-    predicted = {key: part.predicted for key, part in paired.items()}
-    confidence = {key: part.confidence for key, part in paired.items() if part.confidence is not None}
+    for key in (arm.key for arm in arms if arm.key in counted):
+        part = _arm_predictions(counted[key], load)
+        if part is None:
+            continue
+        group = next((group for group in groups if part.pairs_with_all(list(group.values()))), None)
+        if group is not None:
+            group[key] = part
+        elif key in baselines or not groups:
+            groups.append({key: part})
+    parts = [_of_group(task, group) for group in groups]
+    return replace(parts[0], others=tuple(parts[1:])) if parts else None
+
+
+def _of_group(task: str, group: Mapping[int, _ArmPredictions]) -> TaskPredictions:
+    """Return the predictions of arms on the same images, which are given by key, as predictions on their task."""
+    first = next(iter(group.values()))
+    predicted = {key: part.predicted for key, part in group.items()}
+    confidence = {key: part.confidence for key, part in group.items() if part.confidence is not None}
     return TaskPredictions(task, first.labels, predicted, confidence, first.metric)
 
 
@@ -201,10 +219,11 @@ class _ArmPredictions:
     metric: str
     version: DataVersion
 
-    def pairs_with(self, other: _ArmPredictions) -> bool:
-        """Return whether test images and metric are the same."""
-        same = self.metric == other.metric and self.version.is_tested_as(other.version)
-        return same and self.labels.equals(other.labels)
+    def pairs_with_all(self, others: Sequence[_ArmPredictions]) -> bool:
+        """Return whether test images and metric are those of ``others``, which share theirs."""
+        # A version that does not state a fact agrees with two that do not agree.
+        same = self.metric == others[0].metric and all(self.version.is_tested_as(other.version) for other in others)
+        return same and self.labels.equals(others[0].labels)
 
 
 def _arm_predictions(runs: Sequence[_Run], load: LoadPredictions) -> _ArmPredictions | None:

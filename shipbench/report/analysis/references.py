@@ -37,7 +37,7 @@ def _marks(view: SuiteView) -> Iterator[str]:
         yield "test:ranks"
     if view.comparisons:
         yield "test:paired"
-    if any(predictions.confidence for predictions in view.predictions.values()):
+    if view.calibration:
         yield "test:calibration"
 
 

@@ -43,7 +43,7 @@ def few_shots(study: Study, suite: str) -> FewShots | None:
     by_setup: dict[tuple[object, ...], list[Arm]] = {}
     for arm in study.arms_of(suite, main=True):
         if len(study.accuracies(arm)):
-            by_setup.setdefault(replace(arm, shots=ALL).setup, []).append(arm)
+            by_setup.setdefault((replace(arm, shots=ALL).setup, arm.copy), []).append(arm)
     members = [sorted(arms, key=lambda arm: arm.shots or float("inf")) for arms in by_setup.values() if len(arms) > 1]
     shared = shared_tasks(study, [arm for arms in members for arm in arms])
     tasks = [task for task in study.tasks_of(suite) if task in shared]

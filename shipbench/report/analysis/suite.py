@@ -171,7 +171,9 @@ class SuiteView:
     @cached_property
     def baselines(self) -> Baselines:
         """The arms of the baseline's method that the compared arms are compared with; empty without a baseline."""
-        return baselines_of(self.compared, self.baseline.method) if self.baseline else Baselines("", {})
+        if self.baseline is None:
+            return Baselines("", {})
+        return baselines_of(self.study, self.compared, self.baseline.method)
 
     @cached_property
     def comparison_notes(self) -> tuple[str, ...]:
@@ -195,8 +197,8 @@ class SuiteView:
     @cached_property
     def predictions(self) -> Mapping[str, TaskPredictions]:
         """The stored predictions by task, for tasks that have any."""
-        reference = self.baseline or next(iter(self.arms), None)
-        return suite_predictions(self.study, self.suite, reference, self.load_predictions) if reference else {}
+        baselines = dict.fromkeys([*filter(None, [self.baseline]), *self.baselines.of.values()])
+        return suite_predictions(self.study, self.suite, list(baselines), self.load_predictions)
 
     @cached_property
     def prediction_notes(self) -> tuple[str, ...]:
@@ -209,9 +211,9 @@ class SuiteView:
         """The bins of confidence by task and arm key, for arms that recorded it."""
         keys = {arm.key: arm for arm in self.arms}
         return {
-            task: {key: calibration_bins(predictions, keys[key]) for key in predictions.confidence}
+            task: {key: calibration_bins(part, keys[key]) for part in predictions.groups for key in part.confidence}
             for task, predictions in self.predictions.items()
-            if predictions.confidence
+            if any(part.confidence for part in predictions.groups)
         }
 
     @cached_property

@@ -49,7 +49,7 @@ def families(study: Study, suite: str) -> list[list[Arm]]:
     """Return, for each setup and set of switches with varied settings, the unchanged arm and its variants."""
     groups: dict[tuple[Any, ...], list[Arm]] = {}
     for arm in study.arms_of(suite, main=False):
-        groups.setdefault((arm.setup, arm.switches), []).append(arm)
+        groups.setdefault((arm.setup, arm.copy, arm.switches), []).append(arm)
     return [family for family in groups.values() if any(arm.changes for arm in family)]
 
 
@@ -84,7 +84,7 @@ def _switched(study: Study, arms: Sequence[Arm], key: str) -> dict[Arm, Any]:
     reference = study.settings_of(main)
     values = {}
     for arm in study.arms_of(main.suite, main=False):
-        if arm.switches and not arm.changes and arm.setup == main.setup:
+        if arm.switches and not arm.changes and (arm.setup, arm.copy) == (main.setup, main.copy):
             settings = study.settings_of(arm)
             changes = {difference(settings[task], reference[task]) for task in settings.keys() & reference.keys()}
             change = changes.pop() if len(changes) == 1 else ()

@@ -58,8 +58,8 @@ def _row(view: SuiteView, arm: Arm, by_task: Mapping[str, Mapping[int, Interval]
 
 def _intervals(arms: Sequence[Arm], predictions: TaskPredictions) -> Mapping[int, Interval]:
     """Return the bootstrap interval of every arm that has predictions, by key."""
-    present = [arm for arm in arms if arm.key in predictions.predicted]
-    return {arm.key: predictions.times_correct(arm, predictions.shared_seeds(arm, arm)).interval() for arm in present}
+    present = [(part, arm) for part in predictions.groups for arm in arms if arm.key in part.predicted]
+    return {arm.key: part.times_correct(arm, part.shared_seeds(arm, arm)).interval() for part, arm in present}
 
 
 def _cell(interval: Interval | None) -> Cell:
