@@ -294,6 +294,23 @@ def test_of_two_precisions_with_as_many_runs_the_later_one_stands_first() -> Non
     assert means == [{"bugs": 80, "bees": 80}, {"bugs": 50, "bees": 50}]
 
 
+WHY = "on bugs the images, their draw, resize, augment or metric differ"
+
+
+@pytest.mark.parametrize(
+    ("best", "sentence"),
+    [
+        (0.9, "SHIP is best on bugs (insects): 90.0 %; not compared with VPT-deep: "),
+        (0.5, "VPT-deep, SHIP share the highest accuracy on bugs (insects): 50.0 %; not compared: "),
+    ],
+)
+def test_no_lead_and_no_tie_is_over_other_images(best: float, sentence: str) -> None:
+    records = [own("vpt-deep", seed, 0.5) for seed in (0, 1)]
+    records += [own("ship", seed, best, data_fingerprint="second") for seed in (2, 3)]
+    view = view_of(records)
+    assert headline(view, standings(view)[0]) == f"{sentence}{WHY}."
+
+
 @pytest.mark.parametrize("known", ["linear", "ship"])
 def test_names_of_classes_are_those_of_any_run_on_the_same_images(known: str) -> None:
     names = ["ant", "bee", "wasp"]

@@ -10,7 +10,7 @@ from shipbench.counts import counted
 from shipbench.record import SEED_UNKNOWN
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import ALPHA, BETTER, FEWEST_WILCOXON, WORSE, PairedComparison
-from shipbench.report.analysis.differences import changed_tasks
+from shipbench.report.analysis.differences import differing_tasks
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.wording.names import task_name
@@ -58,14 +58,23 @@ def headline(view: SuiteView, standing: Standing) -> str:
     level = [arm for arm, score in others if percent(score.mean) == percent(top.mean)]
     if level:
         shared = ", ".join([best.label, *(arm.label for arm in level)])
-        return f"{shared} share the highest accuracy on {where}: {percent(top.mean)} %."
+        differ = _differ(view, standing, level)
+        apart = f"; not compared: {differ}" if differ else ""
+        return f"{shared} share the highest accuracy on {where}: {percent(top.mean)} %{apart}."
     other, score = _rival(view, standing)
-    changed = [task_name(task) for task in changed_tasks(view.study, best, other) if task in standing.tasks]
-    if changed:
-        why = f"on {joined(changed)} the images, their draw, resize, augment or metric differ"
-        return f"{best.label} is best on {where}: {percent(top.mean)} %; not compared with {other.label}: {why}."
+    differ = _differ(view, standing, [other])
+    if differ:
+        return f"{best.label} is best on {where}: {percent(top.mean)} %; not compared with {other.label}: {differ}."
     lead = f"{percent(top.mean - score.mean)} points above {other.label}"
     return f"{best.label} is best on {where}: {percent(top.mean)} %, {lead}, {_chance(view, best, other)}."
+
+
+def _differ(view: SuiteView, standing: Standing, others: Sequence[Arm]) -> str:
+    """Say on which tasks the best arm and one of ``others`` have other images or metrics; empty if on none."""
+    best = standing.scores[0][0]
+    differing = {task for other in others for task in differing_tasks(view.study, best, other)}
+    names = joined([task_name(task) for task in standing.tasks if task in differing])
+    return f"on {names} the images, their draw, resize, augment or metric differ" if names else ""
 
 
 def _not_compared(standing: Standing) -> str:
