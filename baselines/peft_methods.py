@@ -36,6 +36,7 @@ _TITLES = {
     "supertuning": "Super-Tuning",
     "tinylora": "TinyLoRA",
     "unilora": "UniLoRA",
+    "vblora": "VB-LoRA",
     "vera": "VeRA",
 }
 _PROMPTS = "it adds learned tokens to the input of a language model; 'vpt-deep' adds prompts to images"
