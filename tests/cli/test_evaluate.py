@@ -181,8 +181,9 @@ def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path
     task = get_task(f"folder:{bugs / 'bugs'}")
     refused = f"bugs has the name of the source of run {run_id} but other images, some of which the run may have been"
     picture(77, 0).save(bugs / "bugs" / "ant" / "new.png")
-    (other,) = parse_tasks(str(task_file(bugs, "", "others")))
-    assert plan_evaluation(store, run_id, EvaluationOptions(other)).images.copy.counts["test"] == 31
+    for name in ("others", "bugs-2026"):
+        (other,) = parse_tasks(str(task_file(bugs, "", name)))
+        assert plan_evaluation(store, run_id, EvaluationOptions(other)).images.copy.counts["test"] == 31
     with pytest.raises(InputError, match=refused):
         plan_evaluation(store, run_id, EvaluationOptions(task))
     record = replace(finished.tested_record(store, run_id), task="bugs-2")

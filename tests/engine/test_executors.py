@@ -372,27 +372,31 @@ def test_a_run_that_starts_afresh_resumes_after_a_death(tmp_path: Path, monkeypa
 class StoppedExecutor:
     """An engine that is interrupted after its runs have stored checkpoints."""
 
-    remote = False
+    def __init__(self, store: Store, *, remote: bool) -> None:
+        self.store, self.remote = store, remote
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def check(self) -> None: ...
 
-    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, listener: Listener) -> None:
+    def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
         for run in runs:
             self.store.path("checkpoints", run.run_id).write_bytes(b"epoch 3")
         raise KeyboardInterrupt
 
 
-def test_a_stopped_repetition_of_a_done_run_leaves_no_checkpoint(tmp_path: Path) -> None:
-    """The run is done as before; of one that is not, the next command continues."""
+@pytest.mark.parametrize(("remote", "left"), [(False, {"b2"}), (True, {"a1", "b2"})])
+def test_a_stopped_repetition_of_a_done_run_leaves_no_checkpoint(tmp_path: Path, remote: bool, left: set[str]) -> None:
+    """The run is done as before; of one that is not, the next command continues.
+
+    On a cluster, a job of another command may be about to resume from it.
+    """
     store = Store(tmp_path)
     store.write(make_record(run_id="a1"))
     store.path("checkpoints", "a1").parent.mkdir()
     os.utime(store.path("runs", "a1"), ns=(10**18, 10**18))
     runs = tuple(PlannedRun(RunSpec("linear", "dtd"), name, State.TO_DO, fresh=True) for name in ("a1", "b2"))
     with pytest.raises(KeyboardInterrupt):
-        execute_plan(Plan(runs, runs), tmp_path, StoppedExecutor(store), lambda event: None)
-    assert [path.stem for path in (tmp_path / "checkpoints").iterdir()] == ["b2"]
+        execute_plan(Plan(runs, runs), tmp_path, StoppedExecutor(store, remote=remote), lambda event: None)
+    assert {path.stem for path in (tmp_path / "checkpoints").iterdir()} == left
 
 
 @dataclass
@@ -464,6 +468,17 @@ def test_a_lost_gpu_ends_a_plan_and_fails_no_run(
     assert store.path("checkpoints", "b").read_bytes() == b"epoch 3"
     assert not claims.holders(tmp_path)
     assert [event.run_id for event in events if isinstance(event, Note)] == ["b"]
+
+
+def test_a_gpu_that_is_lost_during_a_repetition_leaves_nothing_to_continue(
+    gpu: FakeGpu, runs_on_a_gpu: tuple[PlannedRun, ...], tmp_path: Path
+) -> None:
+    runs = tuple(replace(run, fresh=True) for run in runs_on_a_gpu)
+    executor = get_executor("local", EngineOptions(jobs=1))
+    with pytest.raises(
+        DeviceLostError, match=r"kept in .*; without --force the same command executes only the others$"
+    ):
+        execute_plan(Plan(runs, runs), tmp_path, executor, lambda event: None)
 
 
 def test_a_run_that_fails_on_a_gpu_that_works_stops_no_other(
