@@ -324,3 +324,52 @@ def test_names_of_classes_are_those_of_any_run_on_the_same_images(known: str) ->
         "ship": names,
         "lora": numbers,
     }
+
+
+CHANGED = [*OTHER, BY_CLASS]
+
+
+@pytest.mark.parametrize("other", CHANGED, ids=lambda columns: next(iter(columns)))
+def test_a_sweep_joins_no_values_on_other_images(other: dict[str, Any]) -> None:
+    records = [
+        own("ship", seed, 0.5, task=task, **BOTH, **{"cfg.prompt_length": length, **changed})
+        for task in ("bugs", "bees")
+        for length in (5, 10)
+        for seed in (0, 1)
+        for changed in (other if (task, length) == ("bugs", 5) else {},)
+    ]
+    view = view_of(records)
+    (sweep,) = view.sweeps
+    assert (sweep.tasks, [point.value for point in sweep.points]) == (1, [5, 10])
+    varied = table(build_report(pd.DataFrame(records)), "settings-varied-insects")
+    assert {cell(varied, row.cells[0].text, "shared_tasks").value for row in varied.rows} == {1}
+    assert view_of([record for record in records if record["task"] == "bugs"]).sweeps == []
+
+
+@pytest.mark.parametrize("other", [columns for columns in CHANGED if "draw" not in columns], ids=lambda c: next(iter(c)))
+def test_no_line_over_shots_joins_other_images(other: dict[str, Any]) -> None:
+    records = [
+        own("ship", 0, 0.5, task=task, shots=shots, **{**BOTH, "draw": f"train {3 * shots}, test 6", **changed})
+        for task in ("bugs", "bees")
+        for shots in (1, 4)
+        for changed in (other if (task, shots) == ("bugs", 4) else {},)
+    ]
+    few = view_of(records).few_shots
+    assert few is not None
+    assert (few.tasks, few.shots) == (("bees",), (1, 4))
+    assert view_of([record for record in records if record["task"] == "bugs"]).few_shots is None
+
+
+@pytest.mark.parametrize("other", CHANGED, ids=lambda columns: next(iter(columns)))
+def test_no_ranks_are_over_other_images(other: dict[str, Any]) -> None:
+    tasks = ("ants", "bees", "bugs")
+    records = [
+        own(method, 0, accuracy, task=task, suite_tasks=json.dumps(tasks), **changed)
+        for method, accuracy in (("linear", 0.4), ("vpt-deep", 0.5), ("ship", 0.6))
+        for task in tasks
+        for changed in (other if (method, task) == ("ship", "bugs") else {},)
+    ]
+    ranking = view_of(records).ranking
+    assert ranking is not None
+    assert list(ranking.scores.index) == ["ants", "bees"]
+    assert ranking.sentence.endswith(" No ranks on bugs: the images, their draw, resize, augment or metric differ.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import pandas as pd
@@ -158,6 +159,19 @@ def differing_tasks(study: Study, arm: Arm, other: Arm) -> set[str]:
     return {task for task in ours.keys() & theirs.keys() if not _alike(ours[task], theirs[task])}
 
 
+def shared_tasks(study: Study, arms: Sequence[Arm], *, any_draw: bool = False) -> list[str]:
+    """Return the tasks, sorted, on which all arms with accuracies have the same images, treatment and metric.
+
+    An arm of failed runs alone takes none away. With ``any_draw`` the draws may differ, as those of numbers of shots.
+    """
+    measured = [by_task for arm in arms if (by_task := _measured(study, arm))]
+    tasks = set.intersection(*map(set, measured)) if measured else set()
+    alike = _tested_alike if any_draw else _alike
+    # A version that does not state a fact agrees with two that do not agree.
+    pairs = list(combinations(measured, 2))
+    return sorted(task for task in tasks if all(alike(one[task], other[task]) for one, other in pairs))
+
+
 def nearest_copy(study: Study, arm: Arm, copies: Sequence[Arm]) -> Arm:
     """Return the one of ``copies`` that can be compared with ``arm`` on most tasks, and of equals the first."""
     return max(copies, key=lambda copy: len(task_differences(*paired_accuracies(study, arm, copy))))
@@ -174,6 +188,10 @@ def _measured(study: Study, arm: Arm) -> dict[str, tuple[DataVersion, str]]:
 
 def _alike(ours: tuple[DataVersion, str], theirs: tuple[DataVersion, str]) -> bool:
     return ours[0].agrees_with(theirs[0]) and ours[1] == theirs[1]
+
+
+def _tested_alike(ours: tuple[DataVersion, str], theirs: tuple[DataVersion, str]) -> bool:
+    return ours[0].is_tested_as(theirs[0]) and ours[1] == theirs[1]
 
 
 def task_differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:

@@ -10,11 +10,15 @@ import pandas as pd
 
 from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.differences import CompleteScores
+from shipbench.report.analysis.differences import CompleteScores, shared_tasks
+from shipbench.report.analysis.study import Study
+from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import p_equation
+from shipbench.report.wording.text import joined
 from shipbench.statistics import FriedmanTest, average_ranks, friedman_test, nemenyi_distance
 
 FEWEST_ARMS, FEWEST_TASKS = 3, 2
+_CHANGED = " No ranks on {}: the images, their draw, resize, augment or metric differ."
 _MIXED = " Rows with different backbones, weights or image sizes are ranked together."
 
 
@@ -48,9 +52,12 @@ class Ranking:
         return not all(one.shares_base(other) for one, other in combinations(self.arms, 2))
 
 
-def ranking(arms: Sequence[Arm], complete: CompleteScores) -> Ranking | None:
-    """Rank the arms that have complete scores; None with fewer than three arms or two shared tasks."""
+def ranking(study: Study, arms: Sequence[Arm], complete: CompleteScores) -> Ranking | None:
+    """Rank the arms that have complete scores; None with fewer than three arms or two tasks with the same images."""
     scores = complete.means
+    same = shared_tasks(study, [arm for arm in arms if arm.key in scores.columns])
+    changed = [task_name(task) for task in scores.index if task not in same]
+    scores = scores[scores.index.isin(same)]
     if scores.shape[1] < FEWEST_ARMS or scores.shape[0] < FEWEST_TASKS:
         return None
     ranks = average_ranks(scores).sort_values(kind="stable")
@@ -60,5 +67,5 @@ def ranking(arms: Sequence[Arm], complete: CompleteScores) -> Ranking | None:
         test=friedman_test(scores),
         distance=nemenyi_distance(scores.shape[1], scores.shape[0]),
         arms=tuple(arm for key in ranks.index for arm in arms if arm.key == key),
-        left_out=complete.left_out,
+        left_out=complete.left_out + (_CHANGED.format(joined(changed)) if changed else ""),
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
+from shipbench.report.analysis.differences import shared_tasks
 from shipbench.report.analysis.study import Score, Study, summarise
-from shipbench.report.analysis.sweeps import shared_tasks
 
 ALL = 0
 """Stands for all training images, as in records."""
@@ -31,7 +31,7 @@ class ShotsFamily:
 
 @dataclass(frozen=True)
 class FewShots:
-    """The families of a suite, the tasks that all of them share, and the numbers of shots of any."""
+    """The families of a suite, the tasks that all of them share on the same test images, and the shots of any."""
 
     families: tuple[ShotsFamily, ...]
     tasks: tuple[str, ...]
@@ -45,7 +45,7 @@ def few_shots(study: Study, suite: str) -> FewShots | None:
         if len(study.accuracies(arm)):
             by_setup.setdefault((replace(arm, shots=ALL).setup, arm.copy), []).append(arm)
     members = [sorted(arms, key=lambda arm: arm.shots or float("inf")) for arms in by_setup.values() if len(arms) > 1]
-    shared = shared_tasks(study, [arm for arms in members for arm in arms])
+    shared = shared_tasks(study, [arm for arms in members for arm in arms], any_draw=True)
     tasks = [task for task in study.tasks_of(suite) if task in shared]
     if not members or not tasks:
         return None

@@ -230,7 +230,7 @@ class SuiteView:
     @cached_property
     def ranking(self) -> Ranking | None:
         """The average ranks of the compared arms; None with too few arms or shared tasks."""
-        return ranking(self.compared, self.complete_scores)
+        return ranking(self.study, self.compared, self.complete_scores)
 
     @cached_property
     def oracle_gaps(self) -> list[OracleGap]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.configurations import Configuration, difference, sortable
+from shipbench.report.analysis.differences import shared_tasks
 from shipbench.report.analysis.study import Study
 from shipbench.report.wording.names import setting_name
 from shipbench.report.wording.numbers import setting
@@ -51,12 +52,6 @@ def families(study: Study, suite: str) -> list[list[Arm]]:
     for arm in study.arms_of(suite, main=False):
         groups.setdefault((arm.setup, arm.copy, arm.switches), []).append(arm)
     return [family for family in groups.values() if any(arm.changes for arm in family)]
-
-
-def shared_tasks(study: Study, arms: Sequence[Arm]) -> list[str]:
-    """Return the tasks that all arms with accuracies share, sorted; an arm of failed runs alone takes none away."""
-    columns = [tasks for arm in arms if (tasks := set(study.accuracies(arm).columns))]
-    return sorted(set.intersection(*columns)) if columns else []
 
 
 def _sweeps_over(study: Study, family: Sequence[Arm], key: str) -> list[Sweep]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from shipbench.counts import counted
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import cautions
+from shipbench.report.analysis.differences import shared_tasks
 from shipbench.report.analysis.study import Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.analysis.sweeps import shared_tasks
 from shipbench.report.document import Cell, Column, Row, Table, distinct
 from shipbench.report.tables.common import (
     DEVIATION_BELOW,
@@ -26,7 +26,7 @@ from shipbench.report.wording.numbers import percent
 _CAPTION = "Runs with changed settings beside the unchanged runs of the same setup: test accuracy in percent{seeds}."
 _DETAILS = (
     "Group means and averages need every task of the suite; the last columns give the mean over the tasks that all "
-    "rows of the setup with a result share, and their number."
+    "rows of the setup with a result share on the same images, and their number."
 )
 
 
