@@ -51,7 +51,7 @@ DropPath = Annotated[
 Precisions = Annotated[
     str | None,
     typer.Option(
-        help="Precisions, comma-separated: fp32, bf16 or auto; default: fp32, with --all bf16,fp32, "
+        help="Precisions, comma-separated: fp32, bf16 or auto; default: fp32, with --all bf16,fp32 (on mps fp32), "
         "with --operations bf16.",
         autocompletion=completion.one_of("fp32", "bf16", "auto"),
     ),
@@ -184,10 +184,15 @@ class BenchChoices:
         return methods
 
     def precisions(self, place: torch.device) -> tuple[str, ...]:
-        """Return the precisions to measure on a device."""
+        """Return the precisions to measure on a device, or to count a GPU's operations in."""
+        import torch
+
         from shipbench.hardware.precision import resolve_precision
 
-        default = "bf16,fp32" if self.all_parts else "bf16" if self.operations else "fp32"
+        # Counting emulates the GPU, so the one of a Mac, which has no bf16, does not matter.
+        place = torch.device("cpu") if self.operations else place
+        all_of_device = "fp32" if place.type == "mps" else "bf16,fp32"
+        default = all_of_device if self.all_parts else "bf16" if self.operations else "fp32"
         names = (self.precision or default).split(",")
         return tuple(dict.fromkeys(resolve_precision(name.strip(), place) for name in names))
 

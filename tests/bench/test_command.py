@@ -63,18 +63,23 @@ def test_every_option_reaches_what_is_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choices", "batch_size", "prompt_lengths", "precisions"),
+    ("choices", "batch_size", "prompt_lengths", "precisions", "on_mps"),
     [
-        (BenchChoices(), 16, (50,), ("fp32",)),
-        (BenchChoices(operations=True), 64, (10,), ("bf16",)),
-        (BenchChoices(all_parts=True), 64, (10,), ("bf16", "fp32")),
+        (BenchChoices(), 16, (50,), ("fp32",), ("fp32",)),
+        (BenchChoices(operations=True), 64, (10,), ("bf16",), ("bf16",)),
+        (BenchChoices(all_parts=True), 64, (10,), ("bf16", "fp32"), ("fp32",)),
     ],
 )
 def test_the_defaults_of_each_kind_of_measurement(
-    choices: BenchChoices, batch_size: int, prompt_lengths: tuple[int, ...], precisions: tuple[str, ...]
+    choices: BenchChoices,
+    batch_size: int,
+    prompt_lengths: tuple[int, ...],
+    precisions: tuple[str, ...],
+    on_mps: tuple[str, ...],
 ) -> None:
     steps = choices.steps()
     assert (steps.batch_size, steps.prompt_lengths, choices.precisions(CPU)) == (batch_size, prompt_lengths, precisions)
+    assert choices.precisions(torch.device("mps")) == on_mps
 
 
 def test_a_folder_of_parts_is_checked_only_where_parts_are_written(

@@ -188,6 +188,11 @@ def test_nothing_heavy_is_imported() -> None:
     assert heavy_modules_of(*helped, ("list", "tasks"), ("list", "methods")) == []
 
 
+def test_records_of_shipbench_are_listed_without_heavy_modules(tmp_path: Path) -> None:
+    folder = results_folder(tmp_path / "r", [make_record(run_id) for run_id in ("a1", "b2")])
+    assert heavy_modules_of(("list", "runs", "--results", folder), ("list", "runs", "a1", "--results", folder)) == []
+
+
 def heavy_modules_of(*lines: Sequence[object]) -> list[str]:
     """Run commands one after the other in a new process and return the heavy modules that they have imported."""
     code = (

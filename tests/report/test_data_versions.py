@@ -346,7 +346,9 @@ def test_a_sweep_joins_no_values_on_other_images(other: dict[str, Any]) -> None:
     assert view_of([record for record in records if record["task"] == "bugs"]).sweeps == []
 
 
-@pytest.mark.parametrize("other", [columns for columns in CHANGED if "draw" not in columns], ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize(
+    "other", [columns for columns in CHANGED if "draw" not in columns], ids=lambda c: next(iter(c))
+)
 def test_no_line_over_shots_joins_other_images(other: dict[str, Any]) -> None:
     records = [
         own("ship", 0, 0.5, task=task, shots=shots, **{**BOTH, "draw": f"train {3 * shots}, test 6", **changed})
