@@ -125,7 +125,13 @@ class PlannedRun:
         """What other processes are told about the run while it is to come."""
         resolved = self.spec.resolved
         return PlanEntry(
-            self.run_id, self.title, self.spec.method, resolved.task.name, self.spec.seed, resolved.recipe.epochs
+            self.run_id,
+            self.title,
+            self.spec.method,
+            resolved.task.name,
+            self.spec.seed,
+            resolved.recipe.epochs,
+            self.record_version,
         )
 
 

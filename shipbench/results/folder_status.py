@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +19,7 @@ from shipbench.results import claims
 from shipbench.results.loading import Row, load_rows
 from shipbench.results.lookup import visible_files
 from shipbench.results.plans import PlanEntry, PlanNote, load_plans
+from shipbench.results.store import Store
 
 _FOLDERS = ("runs", "claims", "checkpoints", "plans")
 _MOST_HEADER_BYTES = 100_000_000
@@ -64,7 +65,7 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class PendingRun:
-    """A run that nobody executes: one of a plan, or one that was interrupted and left a checkpoint."""
+    """A run that nobody executes now: one of a plan, or one that was interrupted and left a checkpoint."""
 
     run_id: str
     title: str
@@ -96,7 +97,8 @@ def folder_status(results: Path | str) -> FolderStatus:
     checkpoints = {path.stem: path for path in visible_files(root / "checkpoints", ".safetensors")}
     planned = _planned(load_plans(root))
     rows = {row["run_id"]: row for row in (load_rows(root) if (root / "runs").is_dir() else [])}
-    ended = {run_id: row for run_id, row in rows.items() if run_id not in holders}
+    to_come = {run_id for run_id, plan in planned.items() if _is_to_be_repeated(run_id, *plan, holders, Store(root))}
+    ended = {run_id: row for run_id, row in rows.items() if run_id not in holders and run_id not in to_come}
     left = dict.fromkeys([*planned, *sorted(checkpoints)])
     return FolderStatus(
         # Evaluations of runs and results of other harnesses are records too.
@@ -104,7 +106,7 @@ def folder_status(results: Path | str) -> FolderStatus:
         active=tuple(_active(run_id, holders[run_id], checkpoints, planned, rows) for run_id in sorted(holders)),
         failed=tuple(_failed(row) for row in ended.values() if row["status"] != "done"),
         pending=tuple(
-            _pending(run_id, checkpoints, planned) for run_id in left if run_id not in holders and run_id not in rows
+            _pending(run_id, checkpoints, planned) for run_id in left if run_id not in holders and run_id not in ended
         ),
     )
 
@@ -132,6 +134,12 @@ def _elapsed(epoch: Mapping[str, Any], column: str) -> float:
 def _planned(notes: list[PlanNote]) -> dict[str, tuple[PlanEntry, PlanNote]]:
     """Return every planned run by id, with the newest plan that names it."""
     return {run.run_id: (run, note) for note in reversed(notes) for run in note.runs}
+
+
+def _is_to_be_repeated(run_id: str, entry: PlanEntry, note: PlanNote, holders: Collection[str], store: Store) -> bool:
+    """Return whether a plan under way repeats a run that has a record; a stopped one leaves the record as it is."""
+    under_way = any(run.run_id in holders for run in note.runs)
+    return under_way and entry.record_version is not None and not entry.has_ended(store.written(run_id))
 
 
 def _active(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shipbench.record import time_now
 from shipbench.results.lookup import visible_files
-from shipbench.results.store import writing
+from shipbench.results.store import Store, writing
 from shipbench.runtime.files import atomic_path
 from shipbench.runtime.process_identity import current_process
 
@@ -23,7 +23,10 @@ FORMAT = "shipbench-plan-1"
 
 @dataclass(frozen=True)
 class PlanEntry:
-    """A run of a plan: its id, a short description, and what identifies it in tables."""
+    """A run of a plan: its id, a short description, and what identifies it in tables.
+
+    ``record_version`` identifies the record that the run repeats (``Store.written``); it is None if there was none.
+    """
 
     run_id: str
     title: str
@@ -31,6 +34,11 @@ class PlanEntry:
     task: str
     seed: int
     epochs: int
+    record_version: int | None = None
+
+    def has_ended(self, written: int | None) -> bool:
+        """Return whether the record ``written``, as ``record_version`` names it, was made by this plan or after it."""
+        return written not in (None, self.record_version)
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,11 @@ def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> P
 
 
 def remove_ended(results: Path | str) -> None:
-    """Remove every plan whose runs all have records: those of killed processes whose runs another one has executed."""
-    records = Path(results) / "runs"
+    """Remove every plan whose runs have all ended: those of killed processes whose runs another one has executed."""
+    store = Store(results)
     for path in visible_files(Path(results) / "plans", ".json"):
         note = _read(path)
-        if note is not None and all((records / f"{run.run_id}.parquet").exists() for run in note.runs):
+        if note is not None and all(run.has_ended(store.written(run.run_id)) for run in note.runs):
             path.unlink(missing_ok=True)
 
 

@@ -202,6 +202,27 @@ def test_a_plan_stays_until_all_its_runs_have_ended(tmp_path: Path) -> None:
     assert left == [True, False]
 
 
+@pytest.mark.parametrize("status", ["done", "failed"])
+def test_runs_that_a_plan_under_way_repeats_are_to_do_until_they_have_new_records(tmp_path: Path, status: str) -> None:
+    store, ids = Store(tmp_path), ("a1", "b1", "c1")
+    for run_id in ids:
+        store.write(make_record(run_id=run_id, status=status))
+    path = write_plan(tmp_path, "local", [replace(entry(each), record_version=store.written(each)) for each in ids])
+    remove_ended(tmp_path)
+    assert path.exists()
+    # Nothing continues a repetition that has stopped, and no claim is held.
+    assert folder_status(tmp_path).pending == ()
+    claim_file(tmp_path)
+    os.utime(store.path("runs", "b1"), ns=(1, 1))
+    state = folder_status(tmp_path)
+    assert [[run.run_id for run in runs] for runs in (state.active, state.pending)] == [["a1"], ["c1"]]
+    assert state.done + len(state.failed) == 1
+    for run_id in ("a1", "c1"):
+        os.utime(store.path("runs", run_id), ns=(1, 1))
+    remove_ended(tmp_path)
+    assert not path.exists()
+
+
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     Store(tmp_path).write(make_record(run_id="d1"))
     code = (
