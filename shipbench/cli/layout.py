@@ -12,6 +12,8 @@ from rich.table import Column, Table
 _CONTROL_CHARACTERS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 # Words in narrower columns are folded so often that they are hard to read.
 _LEAST_WIDTH = 8
+# An id is copied, so it stays on one line in any column.
+_ID_COLUMNS = ("run_id", "parent_run")
 
 
 class ReadableTable(Table):
@@ -26,9 +28,8 @@ class ReadableTable(Table):
             yield console.render_str(line, overflow="fold")
 
     def _least_width(self) -> int:
-        first, *others = map(_width, self.columns)
         borders = 3 * len(self.columns) + 1
-        return first + sum(min(width, _LEAST_WIDTH) for width in others) + borders
+        return sum(map(_least_column_width, self.columns)) + borders
 
     def _blocks(self) -> Iterator[str]:
         """Yield the title, then for each row a line with its first cell and indented lines with the others."""
@@ -43,10 +44,10 @@ class ReadableTable(Table):
 
 
 def make_table(*columns: str, title: str | None = None) -> Table:
-    """Return a table that keeps its first column on one line and folds the others where space is short."""
+    """Return a table that keeps its first column and run ids on one line, and folds others where space is short."""
     table = ReadableTable(title=title)
     for index, name in enumerate(columns):
-        table.add_column(name, no_wrap=index == 0, overflow="fold")
+        table.add_column(name, no_wrap=index == 0 or name in _ID_COLUMNS, overflow="fold")
     return table
 
 
@@ -66,9 +67,10 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
-def _width(column: Column) -> int:
+def _least_column_width(column: Column) -> int:
     texts = [str(column.header), *map(str, column.cells)]
-    return max(cell_len(line) for text in texts for line in text.split("\n"))
+    width = max(cell_len(line) for text in texts for line in text.split("\n"))
+    return width if column.no_wrap else min(width, _LEAST_WIDTH)
 
 
 def _line(heading: str, cell: str) -> str:

@@ -240,6 +240,20 @@ def test_run_ids_are_whole_and_accuracies_are_percent(
     assert errors.strip().startswith(f"{IDS[2]} failed: the loss")
 
 
+@pytest.mark.parametrize(("columns", "is_table"), [(80, True), (68, True), (67, False)])
+def test_run_ids_are_whole_in_any_column(
+    shipbench: Shipbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, is_table: bool
+) -> None:
+    records = [make_record(IDS[0], kind="evaluated", parent_run=IDS[1], train_seconds=1234.56)]
+    as_terminal(monkeypatch, columns)
+    names = "task,run_id,parent_run,final_test_acc,train_seconds"
+    out = plain(shipbench("list", "runs", "--results", results_folder(tmp_path, records), "--columns", names).out)
+    assert IDS[0] in out
+    assert IDS[1] in out
+    assert ("┌" in out or "┏" in out) == is_table
+    assert max(map(len, out.splitlines())) <= columns
+
+
 def test_an_error_is_folded_and_not_cut(shipbench: Shipbench, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_terminal(monkeypatch, 80)
     out = plain(shipbench("list", "runs", IDS[2], "--results", results, "--columns", "run_id,error").out)
