@@ -122,7 +122,8 @@ def study(
         # A dry run does without: it needs pandas, which takes as long to import as a grid takes to plan.
         _check_reports(whole, grid_options.results)
     if options.report_only:
-        _report(chosen, grid_options.results, complete=True)
+        if not _report(chosen, grid_options.results, complete=True):
+            next_steps.after_run(grid_options.results)
         return
     with time_limit(options.limit), stopping(grid_options.kept):
         failed = _study(chosen, grid_options, options)
@@ -154,11 +155,14 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     failed_outputs = _follow_up(final, options)
     if as_json:
         show(study, _planned_again(grid, options), _rows(options.results), options, sentences)
-    _report(study, options.results)
+    reported = _report(study, options.results)
     failed = sum(run.state is State.FAILED for run in final.runs)
     if failed:
         say(f"{failed} of {counted(len(final.runs), 'run')} failed; --retry-failed repeats them")
-    return failed + undecided + failed_outputs
+    failures = failed + undecided + failed_outputs
+    if not (reported or failures):
+        next_steps.after_run(options.results)
+    return failures
 
 
 def _plan(study: Study, options: GridOptions, say: Callable[[str], None]) -> StudyGrid:
@@ -287,16 +291,22 @@ def _methods_of(results: Path, part: ReportPart) -> set[str]:
     return {str(row["method"]) for row in _rows(results) if row["kind"] != IMPORTED or part.imported == "all"}
 
 
-def _report(study: Study, results: Path, *, complete: bool = False) -> None:
-    """Write the reports of a study; unless it is ``complete``, leave out those whose baseline has no run yet."""
+def _report(study: Study, results: Path, *, complete: bool = False) -> bool:
+    """Write the reports of a study; unless it is ``complete``, leave out those whose baseline has no run yet.
+
+    Returns whether a report was written.
+    """
     from shipbench.planning.study.file import located
 
+    written = False
     for part in study.reports:
         if not (complete or part.baseline is None or part.baseline in _methods_of(results, part)):
             say(f"{part.output} is not written: its baseline {part.baseline} has no run yet")
             continue
         with located(f"[[report]] of {study.file}"):
             make_report(_choices(part, results))
+        written = True
+    return written
 
 
 def _choices(part: ReportPart, results: Path) -> ReportChoices:

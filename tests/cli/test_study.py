@@ -418,6 +418,7 @@ def test_a_report_waits_for_the_part_with_its_baseline(shipbench: Shipbench, lin
     outcome = shipbench(*line, "--only", "length")
     assert outcome.code == 0, outcome.err
     assert "reports/tiny is not written: its baseline linear has no run yet" in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("next: shipbench report --results records")
     assert not Path("reports").exists()
     assert len(load_results("records")) == 2
     assert shipbench(*line, "--report").code == 2
