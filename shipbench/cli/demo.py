@@ -66,7 +66,7 @@ def demo(
         import webbrowser
 
         webbrowser.open(page.resolve().as_uri())
-    next_steps.after_demo(full=full)
+    next_steps.after_demo(results, output, full=full)
 
 
 def _commands(selection: Selection, results: Path, output: Path) -> list[str]:

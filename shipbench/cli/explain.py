@@ -80,7 +80,7 @@ def explain(
     if features:
         next_steps.after_evaluate(results)
     else:
-        next_steps.open_file(files[0])
+        next_steps.look_at("figure", files[0])
 
 
 def _facts(planned: Explanation) -> dict[str, Any]:

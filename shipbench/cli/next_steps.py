@@ -1,14 +1,19 @@
-"""How a command ends: with the natural next one, on a line of standard error that begins with "next:"."""
+"""How a command ends: with the natural next one, or with what to look at, on a line of standard error.
+
+The line begins with "next:".
+"""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from shipbench.runtime.console import say
 
-_RESULTS = Path("results")
+# The default folders of ``--results`` and of ``shipbench demo --results``.
+_RESULTS, _DEMO_RESULTS = Path("results"), Path("results/demo")
 
 
 def suggest(command: str, purpose: str) -> None:
@@ -22,9 +27,9 @@ def after_run(results: Path, *, dry_run: bool = False) -> None:
     _after(dry_run, f"shipbench report{_results(results)}", purpose)
 
 
-def open_file(path: Path) -> None:
-    """Suggest to open a file or a folder."""
-    say(f"next: open {shlex.quote(str(path))}")
+def look_at(what: str, path: Path) -> None:
+    """Suggest in words to look at a file or a folder: not every machine has a command that opens it."""
+    say(f"next: look at the {what} in {shlex.quote(str(path))}")
 
 
 def after_list_runs(results: Path) -> None:
@@ -69,7 +74,7 @@ def after_diff(a: str, b: str, results: Path, output: Path | None) -> None:
         line = f"shipbench diff {shlex.quote(a)} {shlex.quote(b)} --output DIR{_results(results)}"
         suggest(line, "tables, a figure and JSON")
     else:
-        open_file(output / "differences.svg")
+        look_at("figure", output / "differences.svg")
 
 
 def after_import(results: Path, *, dry_run: bool) -> None:
@@ -89,7 +94,7 @@ def after_inspect(task: str, folder: Path | None) -> None:
 
 def data(folder: Path | None) -> str:
     """Return the option that names the folder of the data sets, for the end of a command; empty without one."""
-    return "" if folder is None else f" --data {shlex.quote(str(folder))}"
+    return "" if folder is None else _option("data", folder)
 
 
 def after_fetch(folder: Path) -> None:
@@ -114,13 +119,18 @@ def after_verify_own(place: str, folder: Path | None) -> None:
     suggest(f"shipbench run --method ship,linear --tasks {shlex.quote(place)}{data(folder)}", "train and test on it")
 
 
-def after_demo(*, full: bool) -> None:
-    """Suggest three commands to run after the demonstration."""
+def after_demo(results: Path, output: Path | None, *, full: bool) -> None:
+    """Suggest three commands to run after the demonstration; the first one shares the runs in ``results``.
+
+    ``output`` is the folder of the report, if the user has named one.
+    """
     if full:
-        suggest("shipbench run --method all --tasks demo --seeds 0-2", "the spread over seeds")
+        suggest(f"shipbench run --method all --tasks demo --seeds 0-2{_results(results)}", "the spread over seeds")
     else:
-        suggest("shipbench demo --full", "five methods on the whole demo suite")
-    suggest("shipbench ablate --tasks demo-tiny --seeds 0-2", "SHIP with one part switched off at a time")
+        folders = "" if results == _DEMO_RESULTS else _option("results", results)
+        folders += "" if output is None else _option("output", output)
+        suggest(f"shipbench demo --full{folders}", "five methods on the whole demo suite")
+    suggest("shipbench data verify folder:PATH", "your own images, a folder for each class")
     suggest("shipbench data fetch --to data/vtab-1k", "VTAB-1k, the real benchmark (about 5 GB)")
 
 
@@ -133,8 +143,14 @@ def _after(dry_run: bool, command: str, purpose: str) -> None:
 
 
 def _checkpoint(name: str) -> str:
-    return f" --checkpoint {shlex.quote(name)}" if name else ""
+    return _option("checkpoint", name) if name else ""
 
 
 def _results(folder: Path) -> str:
-    return "" if folder == _RESULTS else f" --results {shlex.quote(str(folder))}"
+    # The environment variable replaces the default.
+    is_default = folder == _RESULTS and not os.environ.get("SHIPBENCH_RESULTS")
+    return "" if is_default else _option("results", folder)
+
+
+def _option(name: str, value: object) -> str:
+    return f" --{name} {shlex.quote(str(value))}"

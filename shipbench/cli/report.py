@@ -129,7 +129,7 @@ def make_report(choices: ReportChoices) -> None:
         _print_document(built, choices.output, files, records)
     else:
         typer.echo(page)
-    next_steps.open_file(page)
+    next_steps.look_at("report", page)
 
 
 def check_choices(choices: ReportChoices) -> tuple[tuple[str, ...], PaperStyle]:

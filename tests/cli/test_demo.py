@@ -72,10 +72,35 @@ def test_a_demo_is_a_run_and_a_report(shipbench: Shipbench, executed: list[str],
     assert "SHIP leads with 92.5 % test accuracy on average over 1 task, 1.5 points ahead of VPT-deep" in outcome.err
     assert "a demonstration, not a benchmark" in outcome.err
     assert [line.split("#")[0].strip() for line in outcome.err.splitlines()[-3:]] == [
-        "next: shipbench demo --full",
-        "next: shipbench ablate --tasks demo-tiny --seeds 0-2",
+        f"next: shipbench demo --full --results {tmp_path / 'r'} --output {tmp_path / 'page'}",
+        "next: shipbench data verify folder:PATH",
         "next: shipbench data fetch --to data/vtab-1k",
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "suggested"),
+    [
+        ((), "shipbench demo --full"),
+        (("--results", "results"), "shipbench demo --full --results results"),
+        (("--full",), "shipbench run --method all --tasks demo --seeds 0-2 --results results/demo"),
+        (("--full", "--results", "results"), "shipbench run --method all --tasks demo --seeds 0-2"),
+    ],
+)
+def test_the_next_command_finds_the_runs_of_the_demo(
+    shipbench: Shipbench,
+    executed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    suggested: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "FULL", demo.QUICK)
+    monkeypatch.setattr(demo, "make_report", lambda choices: None)
+    outcome = shipbench("demo", *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.splitlines()[-3].split("  #")[0] == f"next: {suggested}"
 
 
 def test_a_repeated_demo_executes_nothing_again(shipbench: Shipbench, executed: list[str], tmp_path: Path) -> None:

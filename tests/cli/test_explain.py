@@ -112,7 +112,7 @@ def test_named_images_are_read_as_the_run_read_them_without_its_data(
     assert outcome.code == 0, outcome.err
     names = {"blocks-0.png", "blocks-0-2.png", "explanation.json"}
     assert {path.name for path in (tmp_path / "e").iterdir()} == names
-    assert f"next: open {tmp_path / 'e' / 'blocks-0.png'}" in outcome.err
+    assert f"next: look at the figure in {tmp_path / 'e' / 'blocks-0.png'}" in outcome.err
     stored = load_predictions(tmp_path / "r", [run_id])
     facts = json.loads(outcome.out)["images"]
     assert json.loads(outcome.out)["seed"] is None
@@ -168,7 +168,7 @@ def test_figures_go_to_a_folder_of_the_run_unless_another_is_named(
     line = ("explain", trained.runs["ship"], trained.photograph, "--results", trained.results, "--device", "cpu")
     file = Path("explanations") / trained.runs["ship"] / "a.png"
     outcome = shipbench(*line)
-    assert (outcome.out, outcome.err.splitlines()[-1]) == (f"{file}\n", f"next: open {file}")
+    assert (outcome.out, outcome.err.splitlines()[-1]) == (f"{file}\n", f"next: look at the figure in {file}")
     assert shipbench(*line, "--output", tmp_path).out == f"{tmp_path / 'a.png'}\n"
 
 

@@ -49,6 +49,25 @@ def test_the_results_folder_is_named_where_it_is_not_the_usual_one(
     assert last_line(shipbench("run", "--method", "linear", *line, "--results", "results")) == "next: shipbench report"
 
 
+def test_the_usual_results_folder_is_named_where_the_environment_sets_another(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_RESULTS", "others")
+    next_steps.after_run(Path("results"))
+    assert capsys.readouterr().err.startswith("next: shipbench report --results results  #")
+
+
+def test_a_study_without_a_report_leads_to_one(shipbench: Shipbench, tmp_path: Path, cache: Path) -> None:
+    data, file = vtab_tree(tmp_path / "data", tasks=("dtd",)), tmp_path / "study.toml"
+    file.write_text(
+        '[study]\ntasks = "dtd"\nbackbone = "test_vit"\ncheckpoint = "random"\nepochs = 1\n'
+        'set = { image_size = 64 }\n[[run]]\nmethods = "linear"\n'
+    )
+    report = f"next: shipbench report --results {tmp_path / 'r'}"
+    assert last_line(shipbench("study", file, "--data", data, "--results", tmp_path / "r")) == report
+    assert last_line(shipbench("study", file, "--report", "--results", tmp_path / "r")) == report
+
+
 ODD = Path("my $runs; (old)")
 
 
@@ -56,7 +75,7 @@ ODD = Path("my $runs; (old)")
     "step",
     [
         lambda: next_steps.after_run(ODD),
-        lambda: next_steps.open_file(ODD),
+        lambda: next_steps.look_at("report", ODD),
         lambda: next_steps.after_list_runs(ODD),
         lambda: next_steps.after_export(ODD, ""),
         lambda: next_steps.after_push("a/b", str(ODD), dry_run=False),
@@ -70,6 +89,9 @@ ODD = Path("my $runs; (old)")
         lambda: next_steps.after_verify(ODD),
         lambda: next_steps.after_verify_own(str(ODD), None),
         lambda: next_steps.after_verify_own("csv:a", ODD),
+        lambda: next_steps.after_demo(ODD, None, full=False),
+        lambda: next_steps.after_demo(Path("r"), ODD, full=False),
+        lambda: next_steps.after_demo(ODD, None, full=True),
     ],
 )
 def test_a_folder_of_any_name_is_one_word_of_a_suggested_command(
@@ -95,15 +117,14 @@ def test_a_report_leads_to_its_page(shipbench: Shipbench, tmp_path: Path) -> Non
     results = results_folder(tmp_path / "r", [make_record("a1")])
     for formats, page in (("html", tmp_path / "p" / "index.html"), ("md", tmp_path / "p")):
         command = ("report", "--results", results, "--output", tmp_path / "p", "--format", formats)
-        assert last_line(shipbench(*command)) == f"next: open {page}"
+        assert last_line(shipbench(*command)) == f"next: look at the report in {page}"
 
 
 def test_a_comparison_leads_to_its_figure(shipbench: Shipbench, tmp_path: Path) -> None:
     a, b = two_folders(tmp_path, 300, 298)
     assert last_line(shipbench("diff", a, b)) == f"next: shipbench diff {a} {b} --output DIR"
-    assert (
-        last_line(shipbench("diff", a, b, "--output", tmp_path / "o")) == f"next: open {tmp_path / 'o'}/differences.svg"
-    )
+    figure = f"next: look at the figure in {tmp_path / 'o' / 'differences.svg'}"
+    assert last_line(shipbench("diff", a, b, "--output", tmp_path / "o")) == figure
     assert shipbench("diff", a, b, "--json").err == ""
 
 
