@@ -21,6 +21,7 @@ RowKind: TypeAlias = Literal["ours", "imported", "published", "difference", "set
 _CLEAR_GROUPS = ("", "Natural", "Specialized", "Structured", "Parts", "Means")
 """Group headers without which the titles below are clear."""
 MISSING = "–"  # noqa: RUF001
+_BETWEEN_KEYS = "\N{LINE SEPARATOR}"
 _NUMBER = re.compile(r"[<+\N{MINUS SIGN}]?[\d,]+(\.\d+)?")
 
 
@@ -87,11 +88,15 @@ def _names(column: Column) -> set[str]:
 
 @dataclass(frozen=True)
 class Row:
-    """A table row; ``rule`` draws a line above it, which starts a new part of the table."""
+    """A table row; ``rule`` draws a line above it, which starts a new part of the table.
+
+    ``key`` names the series of figures that it belongs to, if its label is not that of a row of the main tables.
+    """
 
     cells: tuple[Cell, ...]
     kind: RowKind = "ours"
     rule: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,8 @@ class Figure:
 class Result:
     """The result of a suite under one selection rule and one mean: a sentence, a short table and a figure.
 
-    ``detail`` is the main table under that rule; None if the results section shows it.
+    ``settings`` are the choices that show it, of "all", "default" and "tuned". ``detail`` is the main table under that
+    rule with these settings; None if the results section shows it, or another result has it.
     """
 
     select: str
@@ -179,6 +185,7 @@ class Result:
     sentence: str
     table: Table
     figure: Figure | None
+    settings: tuple[str, ...]
     detail: Table | None = None
 
 
@@ -264,6 +271,11 @@ def _padding(texts: Sequence[str], align: str) -> list[str]:
     fractions = [match[1] or "" if match else None for match in matches]
     widest = max((len(fraction) for fraction in fractions if fraction is not None), default=0)
     return ["" if fraction is None else f".{'0' * widest}"[len(fraction) : widest] for fraction in fractions]
+
+
+def joint_key(keys: Sequence[str]) -> str:
+    """Return the key of what belongs to several series; no key has the sign between them, which nothing can print."""
+    return _BETWEEN_KEYS.join(keys)
 
 
 def text_cell(text: str) -> Cell:

@@ -1,13 +1,13 @@
-"""The top of a report: each suite's result under both selection rules and both means."""
+"""The top of a report: each suite's result under both selection rules, both means and each choice of settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 
+from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.headline import Standing, headline, standings
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Overview, Result
+from shipbench.report.document import Overview, Result, Table
 from shipbench.report.figures.pareto import pareto_figure
 from shipbench.report.figures.standing import standing_figure
 from shipbench.report.tables.main import main_results_table
@@ -19,20 +19,32 @@ OTHER_RULE: Mapping[str, str] = {"final": "oracle", "oracle": "final"}
 
 def overview(view: SuiteView, other: SuiteView | None) -> Overview | None:
     """Return the results of a suite, with those under another rule if ``other`` is given; None without accuracies."""
-    results = [_result(view, standing) for standing in standings(view)]
-    if not results:
-        return None
-    alternatives = _alternatives(other) if other is not None and other.arms else []
-    return Overview(f"{view.slug}-overview", view.name, (*results, *alternatives))
+    results = list(_results(view, printed=True))
+    alternatives = _results(other, printed=False) if other is not None else ()
+    return Overview(f"{view.slug}-overview", view.name, (*results, *alternatives)) if results else None
 
 
-def _result(view: SuiteView, standing: Standing) -> Result:
+def _results(view: SuiteView, *, printed: bool) -> Iterator[Result]:
+    """Return the results of each choice of settings, the first of each with its main table.
+
+    If it is ``printed``, the results section shows that of all settings.
+    """
+    for settings, arms in _choices(view):
+        shown = printed and "all" in settings
+        for i, standing in enumerate(standings(view, arms)):
+            yield _result(view, standing, settings, None if i or shown else main_results_table(view, arms))
+
+
+def _choices(view: SuiteView) -> list[tuple[tuple[str, ...], Sequence[Arm]]]:
+    """Return choices of settings with their arms: all, and if there are both, those with default and tuned ones."""
+    default, tuned = ([arm for arm in view.arms if arm.tuned is wanted] for wanted in (False, True))
+    if default and tuned:
+        return [(("all",), view.arms), (("default",), default), (("tuned",), tuned)]
+    return [(("all", "tuned" if tuned else "default"), view.arms)]
+
+
+def _result(view: SuiteView, standing: Standing, settings: tuple[str, ...], detail: Table | None) -> Result:
     figure = pareto_figure(view, standing) or standing_figure(view, standing)
+    table = standing_table(view, standing)
     sentence = headline(view, standing)
-    return Result(view.study.selection.name, standing.kind, sentence, standing_table(view, standing), figure)
-
-
-def _alternatives(view: SuiteView) -> Sequence[Result]:
-    results = [_result(view, standing) for standing in standings(view)]
-    detail = main_results_table(view)
-    return [replace(result, detail=detail if i == 0 else None) for i, result in enumerate(results)]
+    return Result(view.study.selection.name, standing.kind, sentence, table, figure, settings, detail)

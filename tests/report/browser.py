@@ -32,6 +32,7 @@ _FLAGS = [
     "--remote-debugging-pipe",
 ]
 _PATIENCE = 60.0
+MAIN_TABLE = 'table[data-table="table-main-demo"]'
 
 
 class Page:
@@ -107,6 +108,24 @@ class Page:
             self._buffer += chunk
         message, _, self._buffer = self._buffer.partition(b"\0")
         return dict(json.loads(message))
+
+
+def column(page: Page, index: int, table: str = MAIN_TABLE) -> list[str]:
+    rows = f"[...document.querySelectorAll('{table} tbody tr')].filter(row => !row.hidden)"
+    return page.evaluate(f"{rows}.map(row => row.cells[{index}].querySelector('span').textContent)")
+
+
+def click(page: Page, selector: str) -> None:
+    page.evaluate(f"document.querySelector({selector!r}).click()")
+
+
+def follow(page: Page, script: str) -> None:
+    """Run a script that changes the page's address; return when the page has handled that."""
+    # Listeners are called in the order in which they were added, so the page's own is first.
+    handled = "addEventListener('hashchange', done, { once: true })"
+    expression = f"new Promise(done => {{ {handled}; {script} }}).then(() => null)"
+    result = page.call("Runtime.evaluate", expression=expression, awaitPromise=True)
+    assert "exceptionDetails" not in result, result
 
 
 @contextmanager

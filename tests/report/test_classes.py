@@ -105,6 +105,20 @@ def test_a_report_shows_the_best_methods_confusions_with_class_names() -> None:
     assert [len(mark.tips) for mark in marks if isinstance(mark, Line)] == [4] * 3
 
 
+def test_many_classes_have_the_values_of_cells_from_one_percent_on() -> None:
+    records = grid(("vpt-deep", "ship"), DEMO_TASKS[:1], (0,))
+    predictions = make_predictions(records, images=4200, classes=21)
+    of_ship = predictions["run_id"] == records[1]["run_id"]
+    # Of 200 images per class, two of class 0 are class 1 and one is class 2.
+    first = predictions.index[of_ship & (predictions["label"] == 0)]
+    predictions.loc[of_ship, "predicted"] = predictions.loc[of_ship, "label"]
+    predictions.loc[first[:3], "predicted"] = [1, 1, 2]
+    shown = figure(report_of(records, predictions), "confusion-demo")
+    (heat,) = (mark for mark in shown.draw().panels[0].marks if isinstance(mark, Heat))
+    assert heat.tips[0] == ("class 0 as class 0: 98.5 %", "class 0 as class 1: 1.0 %", *[""] * 19)
+    assert "For more than 20 classes, the page has the values of cells from 1 % on." in shown.caption.details
+
+
 def test_the_best_method_is_that_of_the_headline() -> None:
     gains = {
         "linear": {"earth-climate": 0.3},

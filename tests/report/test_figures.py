@@ -272,7 +272,7 @@ def test_sixteen_other_methods_and_the_built_in_ones_look_different() -> None:
 )
 def test_swept_values_are_labelled_without_touching(values: tuple[Any, ...]) -> None:
     points = tuple(SweepPoint(value, 50.0 + i, float("nan"), i == 0) for i, value in enumerate(values))
-    chart = draw_sweeps([Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "")
+    chart = draw_sweeps([Sweep("SHIP", "SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "")
     ticks = [label for _, label in chart.panels[0].x.ticks]
     assert ticks == [setting(value) for value in values]
     labels = [text for text in drawn(chart).texts() if text.text in ticks and text.anchor == "middle"][: len(ticks)]
@@ -281,7 +281,9 @@ def test_swept_values_are_labelled_without_touching(values: tuple[Any, ...]) -> 
 
 def test_a_method_has_one_look_in_all_panels_of_swept_settings() -> None:
     points = tuple(SweepPoint(value, 50.0 + value, float("nan"), value == 1) for value in (1, 5))
-    sweeps = [Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y")] + [Sweep("Other", "other", "x", 3, points)]
+    sweeps = [Sweep("SHIP", "SHIP", "ship", key, 3, points) for key in ("x", "y")] + [
+        Sweep("Other", "Other", "other", "x", 3, points)
+    ]
     chart = draw_sweeps(sweeps, "")
     ship, other = chart.legend
     curves = [{mark.colour for mark in panel.marks if isinstance(mark, Line)} for panel in chart.panels]
@@ -299,7 +301,7 @@ def test_methods_without_a_known_cost_are_named() -> None:
 
 def test_swept_settings_have_two_panels_to_a_row_on_a_narrow_screen() -> None:
     points = tuple(SweepPoint(value, 50.0 + value, float("nan"), value == 1) for value in (1, 5, 10))
-    chart = draw_sweeps([Sweep("SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "", narrow=True)
+    chart = draw_sweeps([Sweep("SHIP", "SHIP", "ship", key, 3, points) for key in ("x", "y", "z")], "", narrow=True)
     assert (chart.columns, chart.wide) == (2, False)
     assert [bool(panel.y.ticks[0][1]) for panel in chart.panels] == [True, False, True]
     drawing = lower(chart, PHONE)

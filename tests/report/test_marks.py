@@ -127,7 +127,7 @@ def test_the_better_half_of_a_ranking_stands_on_the_left() -> None:
 
 def few_shots(tasks: int) -> Any:
     scores = {1: Score(40.0, 2.0, (0, 1)), 4: Score(60.0, NAN, (0,)), ALL: Score(80.0, NAN, (0,))}
-    family = ShotsFamily("SHIP", "ship", defaultdict(lambda: scores))
+    family = ShotsFamily("SHIP", "ship", ("SHIP (1 shot)", "SHIP"), defaultdict(lambda: scores))
     return SimpleNamespace(tasks=[f"task {i}" for i in range(tasks)], families=[family], shots=(1, 4, ALL))
 
 
@@ -153,7 +153,7 @@ def test_a_curve_tells_its_epochs_and_ends_with_the_last_one() -> None:
 
 def test_the_value_of_the_recipe_has_a_ring() -> None:
     points = tuple(SweepPoint(value, 50.0 + value, NAN, value == 5) for value in (1, 5, 10))
-    marks = marks_of(draw_sweeps([Sweep("SHIP", "ship", "prompt_length", 3, points)], ""))
+    marks = marks_of(draw_sweeps([Sweep("SHIP", "SHIP", "ship", "prompt_length", 3, points)], ""))
     rings = [mark.ys for mark in marks if isinstance(mark, Points) and mark.fill == PAPER]
     assert rings == [[55.0]]
     assert tips_of(marks)[1] == "SHIP, prompt length 5: 55.0 %"

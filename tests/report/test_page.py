@@ -17,11 +17,10 @@ from shipbench.report.analysis import embedding
 from shipbench.report.document import Report
 from shipbench.report.drawing.shapes import Grid, Marker, Shape
 from shipbench.report.drawing.shapes import Path as Line
-from tests.report.browser import CHROMIUM, Page, chromium_page
+from tests.report.browser import CHROMIUM, MAIN_TABLE, Page, chromium_page, click, column, follow
 from tests.report.builders import DEMO_TASKS, histories, make_predictions, make_record, make_results, study_records
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-_MAIN = 'table[data-table="table-main-demo"]'
 
 
 def features_of(run_id: str) -> pd.DataFrame:
@@ -85,45 +84,29 @@ def page(tab: Page, report: Path) -> Iterator[Page]:
     assert tab.complaints() == []
 
 
-def column(page: Page, index: int, table: str = _MAIN) -> list[str]:
-    rows = f"[...document.querySelectorAll('{table} tbody tr')].filter(row => !row.hidden)"
-    return page.evaluate(f"{rows}.map(row => row.cells[{index}].querySelector('span').textContent)")
-
-
-def click(page: Page, selector: str) -> None:
-    page.evaluate(f"document.querySelector({selector!r}).click()")
-
-
-def follow(page: Page, script: str) -> None:
-    """Run a script that changes the page's address; return when the page has handled that."""
-    # Listeners are called in the order in which they were added, so the page's own is first.
-    handled = "addEventListener('hashchange', done, { once: true })"
-    expression = f"new Promise(done => {{ {handled}; {script} }}).then(() => null)"
-    result = page.call("Runtime.evaluate", expression=expression, awaitPromise=True)
-    assert "exceptionDetails" not in result, result
-
-
 def test_a_click_on_a_column_sorts_its_rows_and_says_so(page: Page) -> None:
-    button = f"{_MAIN} .titles th:nth-child(2) button"
+    button = f"{MAIN_TABLE} .titles th:nth-child(2) button"
     click(page, button)
     falling = [float(text) for text in column(page, 1)]
     assert falling == sorted(falling, reverse=True)
-    assert page.evaluate(f"document.querySelector('{_MAIN} [aria-sort]').getAttribute('aria-sort')") == "descending"
+    assert (
+        page.evaluate(f"document.querySelector('{MAIN_TABLE} [aria-sort]').getAttribute('aria-sort')") == "descending"
+    )
     click(page, button)
     assert [float(text) for text in column(page, 1)] == falling[::-1]
     # Names are read from A to Z first.
-    click(page, f"{_MAIN} .titles th:nth-child(1) button")
+    click(page, f"{MAIN_TABLE} .titles th:nth-child(1) button")
     names = column(page, 0)
     assert names == sorted(names, key=str.casefold)
-    assert page.evaluate(f"document.querySelectorAll('{_MAIN} [aria-sort]').length") == 1
+    assert page.evaluate(f"document.querySelectorAll('{MAIN_TABLE} [aria-sort]').length") == 1
 
 
 def test_numbers_in_names_are_sorted_as_numbers(page: Page) -> None:
     page.evaluate(
-        f"document.querySelectorAll('{_MAIN} tbody tr')"
+        f"document.querySelectorAll('{MAIN_TABLE} tbody tr')"
         ".forEach((row, i) => { row.cells[0].querySelector('span').textContent = `${2 * i + 8} tasks`; })"
     )
-    click(page, f"{_MAIN} .titles th:nth-child(1) button")
+    click(page, f"{MAIN_TABLE} .titles th:nth-child(1) button")
     assert [name.split()[0] for name in column(page, 0)][:2] == ["8", "10"]
 
 
@@ -164,18 +147,6 @@ def test_the_rule_and_the_mean_switch_sentence_table_and_main_table(page: Page) 
         assert rule.startswith("Selection rule: oracle (best test epoch, chosen on test images)")
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
-
-
-def test_default_and_tuned_settings_can_be_shown_alone(page: Page) -> None:
-    click(page, 'input[value="tuned"]')
-    assert column(page, 0) == ["SHIP (tuned)"]
-    # The table of settings names the method alone, so all its rows stay.
-    rows = 'table[data-table^="table-settings"] tbody tr'
-    assert page.evaluate(f"document.querySelectorAll('{rows}').length") > 1
-    assert page.evaluate(f"document.querySelectorAll('{rows}[hidden]').length") == 0
-    click(page, 'input[value="default"]')
-    assert "SHIP (tuned)" not in column(page, 0)
-    assert "SHIP" in column(page, 0)
 
 
 def test_a_method_with_a_long_name_is_hidden_in_tables_too(tab: Page, tmp_path: Path) -> None:
@@ -265,7 +236,7 @@ def test_a_link_within_the_page_keeps_the_view(tab: Page, report: Path) -> None:
 
 def test_one_table_is_sorted_at_a_time_and_small_values_come_first(page: Page) -> None:
     start = column(page, 0)
-    click(page, f"{_MAIN} .titles th:nth-child(2) button")
+    click(page, f"{MAIN_TABLE} .titles th:nth-child(2) button")
     assert column(page, 0) != start
     page.evaluate(
         "[...document.querySelectorAll('table[data-table=\"table-cost-demo\"] tbody tr')].slice(0, 2)"
@@ -413,7 +384,7 @@ def test_without_scripts_the_page_is_complete(tab: Page, report: Path) -> None:
         # DevTools may still evaluate.
         assert tab.evaluate("document.querySelectorAll('svg').length") > 5
         assert tab.evaluate("document.querySelector('.methods').checkVisibility()") is False
-        assert tab.evaluate(f"document.querySelector('{_MAIN}').checkVisibility()") is True
+        assert tab.evaluate(f"document.querySelector('{MAIN_TABLE}').checkVisibility()") is True
     finally:
         tab.call("Emulation.setScriptExecutionDisabled", value=False)
 

@@ -9,7 +9,7 @@ import pytest
 
 from shipbench.report import ReportOptions, build_report, main_table
 from shipbench.report.analysis.study import build_study, with_selection
-from shipbench.report.document import Report
+from shipbench.report.document import Report, Table
 from shipbench.report.tables.protocol import protocol_box
 from shipbench.selection import get_selection
 from tests.report.builders import DEMO_TASKS, Records, cell, grid, make_record, make_results, table
@@ -26,7 +26,11 @@ def tuned_records() -> tuple[Records, list[dict[str, Any]]]:
 
 
 def labels(report: Report, name: str = "main-demo") -> list[str]:
-    return [row.cells[0].text for row in table(report, name).rows]
+    return labels_of(table(report, name))
+
+
+def labels_of(result: Table) -> list[str]:
+    return [row.cells[0].text for row in result.rows]
 
 
 def names(report: Report) -> set[str]:
@@ -52,6 +56,61 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert list(main_table(make_results(records), tunings=tunings)["mean of tasks"]) == pytest.approx([50, 60])
     chosen = build_report(make_results(records), None, ReportOptions(select="validation"), tunings=tunings)
     assert labels(chosen) == ["SHIP (tuned)"]
+
+
+def tuned_and_default() -> Report:
+    """Three methods on six tasks, two of them also tuned, which adds 0.01 to their accuracies."""
+    records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,), best_test_acc=float("nan"))
+    better = [
+        {**record, "run_id": f"{record['run_id']}-t", "protocol": "validation", "final_test_acc": accuracy + 0.01}
+        for record in records
+        if record["method"] != "ship"
+        for accuracy in [record["final_test_acc"]]
+    ]
+    return build_report(make_results([*records, *better]))
+
+
+def test_each_choice_of_settings_has_a_result_of_its_own() -> None:
+    (overview,) = tuned_and_default().overviews
+    shown = {(r.settings, r.mean): [row.cells[0].text for row in r.table.rows] for r in overview.results}
+    default, tuned = ["SHIP", "VPT-deep", "Linear probe"], ["VPT-deep (tuned)", "Linear probe (tuned)"]
+    for mean in ("groups", "tasks"):
+        assert set(shown[("all",), mean]) == {*default, *tuned}
+        assert shown[("default",), mean] == default
+        assert shown[("tuned",), mean] == tuned
+    assert len(shown) == 6
+    for result in overview.results:
+        marks = [row.cells[1].mark for row in result.table.rows]
+        assert marks[:2] == ["best", "second"]
+        assert result.sentence.startswith(f"{result.table.rows[0].cells[0].text} is best on Demo suite (mean of ")
+    details = [(result.settings, labels_of(result.detail)) for result in overview.results if result.detail]
+    assert [settings for settings, _ in details] == [("default",), ("tuned",)]
+    assert [set(rows) for _, rows in details] == [set(default), set(tuned)]
+    (plain,) = build_report(make_results(grid(("linear", "ship"), DEMO_TASKS, (0,)))).overviews
+    assert {result.settings for result in plain.results} == {("all", "default")}
+
+
+def test_results_of_some_settings_keep_the_comparisons_of_all() -> None:
+    (overview,) = tuned_and_default().overviews
+    by_choice = {(result.settings[0], result.mean): result for result in overview.results}
+    for mean in ("groups", "tasks"):
+        columns = by_choice["all", mean].table.columns
+        assert [column.key for column in columns] == [
+            "method",
+            "accuracy",
+            "difference",
+            "wilcoxon_holm_p",
+            "trainable_params",
+        ]
+        whole = {row.cells[0].text: row.cells[2:4] for row in by_choice["all", mean].table.rows}
+        for settings in ("default", "tuned"):
+            table = by_choice[settings, mean].table
+            assert {row.cells[0].text: row.cells[2:4] for row in table.rows}.items() <= whole.items()
+            assert table.caption.details.endswith("Holm's correction is over the methods with other settings too.")
+        assert "other settings" not in by_choice["all", mean].table.caption.details
+    # Of four comparisons with VPT-deep; the two of default settings alone would give p = 0.062.
+    assert "(Wilcoxon, p = 0.125)" in by_choice["default", "tasks"].sentence
+    assert "above Linear probe (tuned), without a test" in by_choice["tuned", "tasks"].sentence
 
 
 def test_a_failed_trial_of_a_tuning_is_listed_and_has_no_row() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
@@ -10,7 +10,7 @@ from shipbench.counts import counted
 from shipbench.record import SEED_UNKNOWN
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.comparisons import ALPHA, BETTER, FEWEST_WILCOXON, WORSE, PairedComparison
-from shipbench.report.analysis.differences import differing_tasks
+from shipbench.report.analysis.differences import CompleteScores, complete_scores, differing_tasks
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.wording.names import task_name
@@ -24,27 +24,34 @@ _NAMES = {"groups": MEAN_OF_GROUPS, "tasks": MEAN_OF_TASKS}
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """The compared arms by one mean, best first: its printed name, each arm's score, and arms without one."""
+    """Compared arms by one mean, best first: its printed name, each arm's score, and arms without one.
+
+    ``left_out`` is a sentence on arms and tasks that are left out, after a space; empty if there are none.
+    """
 
     kind: MeanKind
     name: str
     scores: tuple[tuple[Arm, Score], ...]
     tasks: tuple[str, ...]
-    unranked: tuple[Arm, ...] = ()
+    unranked: tuple[Arm, ...]
+    left_out: str
 
 
-def standings(view: SuiteView) -> list[Standing]:
+def standings(view: SuiteView, arms: Collection[Arm] | None = None) -> list[Standing]:
     """Return the arms by mean of groups and by mean of tasks; one standing if the two means would not differ.
 
-    A suite that no two arms cover is ranked over the tasks that most arms share.
+    Of ``arms``, by default all, those that are compared are ranked. A suite that no two of them cover is ranked over
+    the tasks that most share.
     """
-    if not view.compared:
-        return []
-    whole = [_whole(view, kind) for kind in get_args(MeanKind)]
-    ranked = [standing for standing in whole if len(standing.scores) >= min(2, len(view.compared))]
+    ranked = [arm for arm in view.compared if arms is None or arm in arms]
     if not ranked:
-        return [_shared(view)] if len(view.complete_scores.means) else []
-    return ranked if len(view.groups) > 1 else ranked[-1:]
+        return []
+    whole = [_whole(view, kind, ranked) for kind in get_args(MeanKind)]
+    whole = [standing for standing in whole if len(standing.scores) >= min(2, len(ranked))]
+    if not whole:
+        complete = view.complete_scores if ranked == view.compared else complete_scores(view.study, ranked)
+        return [_shared(view, ranked, complete)] if len(complete.means) else []
+    return whole if len(view.groups) > 1 else whole[-1:]
 
 
 def headline(view: SuiteView, standing: Standing) -> str:
@@ -87,33 +94,28 @@ def _not_compared(standing: Standing) -> str:
 
 def left_out(view: SuiteView, standing: Standing) -> str:
     """Name the arms and tasks that ``standing`` leaves out, after a space; empty if there are none."""
-    shots = f" {view.shots_note}" if view.shots_note else ""
-    if set(standing.tasks) != set(view.tasks):
-        return shots + view.complete_scores.left_out
-    names = joined([arm.label for arm in standing.unranked])
-    return f"{shots} Left out for missing tasks: {names}." if names else shots
+    return f" {view.shots_note}{standing.left_out}" if view.shots_note else standing.left_out
 
 
-def _whole(view: SuiteView, kind: MeanKind) -> Standing:
-    summaries = {arm: view.study.summary(arm) for arm in view.compared}
+def _whole(view: SuiteView, kind: MeanKind, arms: Sequence[Arm]) -> Standing:
+    summaries = {arm: view.study.summary(arm) for arm in arms}
     scores = {arm: s.mean_of_groups if kind == "groups" else s.mean_of_tasks for arm, s in summaries.items()}
     return _ordered(kind, _NAMES[kind], scores, view.tasks)
 
 
-def _shared(view: SuiteView) -> Standing:
-    means = view.complete_scores.means
-    tasks = [str(task) for task in means.index]
-    arms = [arm for arm in view.compared if arm.key in means.columns]
-    scores = {arm: view.study.score_over(arm, tasks) for arm in arms}
+def _shared(view: SuiteView, arms: Sequence[Arm], complete: CompleteScores) -> Standing:
+    tasks = [str(task) for task in complete.means.index]
+    scores = {arm: view.study.score_over(arm, tasks) for arm in arms if arm.key in complete.means.columns}
     standing = _ordered("tasks", mean_of_tasks_name(tasks, view.tasks), scores, tasks)
-    return replace(standing, unranked=tuple(arm for arm in view.compared if arm not in arms))
+    return replace(standing, unranked=tuple(complete.missing_arms), left_out=complete.left_out)
 
 
 def _ordered(kind: MeanKind, name: str, scores: dict[Arm, Score], tasks: Sequence[str]) -> Standing:
     ranked = sorted(((a, s) for a, s in scores.items() if has_value(s.mean)), key=lambda pair: -pair[1].mean)
     unranked = tuple(arm for arm, score in scores.items() if not has_value(score.mean))
+    left_out = f" Left out for missing tasks: {joined([arm.label for arm in unranked])}." if unranked else ""
     only = f"accuracy on {task_name(tasks[0])}" if len(tasks) == 1 else ""
-    return Standing(kind, only or name, tuple(ranked), tuple(tasks), unranked)
+    return Standing(kind, only or name, tuple(ranked), tuple(tasks), unranked, left_out)
 
 
 def _where(view: SuiteView, standing: Standing) -> str:

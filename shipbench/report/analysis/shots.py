@@ -18,7 +18,7 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class ShotsFamily:
-    """The arms of a method that differ in the number of shots alone.
+    """The arms of a method that differ in the number of shots alone, by their short labels.
 
     ``scores`` maps tasks, and ``MEAN`` for the mean over them, to scores in percent by number of shots, in ascending
     order with ``ALL`` at the end.
@@ -26,6 +26,7 @@ class ShotsFamily:
 
     name: str
     method: str
+    arms: tuple[str, ...]
     scores: Mapping[str, Mapping[int, Score]]
 
 
@@ -62,7 +63,8 @@ def _family(study: Study, arms: Sequence[Arm], tasks: Sequence[str]) -> ShotsFam
     summaries = {arm.shots: summarise(study.accuracies(arm), {"all": list(tasks)}) for arm in arms}
     of_tasks = {task: {shots: summary.tasks[task] for shots, summary in summaries.items()} for task in tasks}
     means = {MEAN: {shots: summary.mean_of_tasks for shots, summary in summaries.items()}}
-    return ShotsFamily(_name(arms[0]), arms[0].method, {**of_tasks, **means})
+    labels = tuple(arm.short_label for arm in arms)
+    return ShotsFamily(_name(arms[0]), arms[0].method, labels, {**of_tasks, **means})
 
 
 def _name(arm: Arm) -> str:

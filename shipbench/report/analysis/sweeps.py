@@ -27,9 +27,13 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Arms that differ in exactly one setting, compared over the tasks they share."""
+    """Arms that differ in exactly one setting, compared over the tasks they share.
+
+    ``series`` is the short label of the unchanged arm, whose varied settings the sweep shows.
+    """
 
     label: str
+    series: str
     method: str
     key: str
     tasks: int
@@ -59,16 +63,21 @@ def _sweeps_over(study: Study, family: Sequence[Arm], key: str) -> list[Sweep]:
     groups: dict[Configuration, list[Arm]] = {}
     for arm in family:
         groups.setdefault(tuple(pair for pair in arm.changes if pair[0] != key), []).append(arm)
-    candidates = [_sweep(study, arms, rest, key) for rest, arms in groups.items() if len(arms) > 1]
+    series = _least_changed(family).short_label
+    candidates = [_sweep(study, arms, rest, key, series) for rest, arms in groups.items() if len(arms) > 1]
     return [sweep for sweep in candidates if len(sweep.points) > 1]
 
 
-def _sweep(study: Study, arms: Sequence[Arm], rest: Configuration, key: str) -> Sweep:
+def _least_changed(arms: Sequence[Arm]) -> Arm:
+    return min(arms, key=lambda arm: len(arm.changes))
+
+
+def _sweep(study: Study, arms: Sequence[Arm], rest: Configuration, key: str, series: str) -> Sweep:
     values = {arm: _value(study, arm, key) for arm in arms}
     switched = {} if rest else _switched(study, arms, key)
     values |= {arm: value for arm, value in switched.items() if value not in values.values()}
     tasks = shared_tasks(study, list(values))
-    return Sweep(_label(arms, rest), arms[0].method, key, len(tasks), _points(study, values, tasks))
+    return Sweep(_label(arms, rest), series, arms[0].method, key, len(tasks), _points(study, values, tasks))
 
 
 def _switched(study: Study, arms: Sequence[Arm], key: str) -> dict[Arm, Any]:
@@ -89,7 +98,7 @@ def _switched(study: Study, arms: Sequence[Arm], key: str) -> dict[Arm, Any]:
 
 
 def _label(arms: Sequence[Arm], rest: Configuration) -> str:
-    bare = min(arms, key=lambda arm: len(arm.changes)).label
+    bare = _least_changed(arms).label
     extra = ", ".join(f"{setting_name(key)} {setting(value)}" for key, value in rest)
     return bare if not rest or extra in bare else f"{bare}, {extra}"
 

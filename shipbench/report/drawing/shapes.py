@@ -62,7 +62,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Grid:
-    """A rectangle of equal cells, row by row from the top; ``tips`` has a text per cell or is empty."""
+    """A rectangle of equal cells, row by row from the top; ``tips`` has a text, perhaps empty, per cell or is empty."""
 
     x: float
     y: float

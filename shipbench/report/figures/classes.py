@@ -32,6 +32,8 @@ from shipbench.report.wording.numbers import percent
 from shipbench.report.wording.text import shortened
 
 _MOST_CLASSES, _MOST_TIPS = 50, 20
+_LEAST_SHARE = 0.01
+_SPARSE = f" For more than {_MOST_TIPS} classes, the page has the values of cells from {100 * _LEAST_SHARE:g} % on."
 # More names, or longer ones, would not fit beside a matrix.
 _MOST_NAMES, _LONGEST_NAME = 12, 14
 
@@ -120,13 +122,14 @@ def _confusion_figure(view: SuiteView, standing: Standing, small: Mapping[str, T
     draw = partial(draw_confusions, view, arm, tasks)
     named = any(_has_names(view, arm, task, predictions) for task, predictions in tasks.items())
     wide = len(tasks) > (1 if named else 2)
+    large = any(predictions.class_count > _MOST_TIPS for predictions in tasks.values())
     return Figure(
         name=f"confusion-{view.slug}",
         title=f"{view.name}: confusions of {arm.label}",
         caption=view.caption(
             f"Share of the test images of each class (row) that the best method by {standing.name} assigns to each "
             "class (column), mean over seeds.",
-            f"Tasks with 3 to {_MOST_CLASSES} classes.",
+            f"Tasks with 3 to {_MOST_CLASSES} classes.{_SPARSE if large else ''}",
         ),
         draw=draw,
         alt=f"Confusion matrices of {arm.label} on {counted(len(tasks), 'task')}.",
@@ -162,16 +165,21 @@ def _confusion_panel(view: SuiteView, arm: Arm, task: str, predictions: TaskPred
     size = len(shares)
     names = class_names(view.study, arm, task, size)
     colours = tuple(tuple(mapped(value, 0, 1) for value in row) for row in shares)
+    least = _LEAST_SHARE if size > _MOST_TIPS else 0.0
     tips = tuple(
-        tuple(f"{names[i]} as {names[j]}: {percent(100 * value)} %" for j, value in enumerate(row))
+        tuple(_cell_tip(names[i], names[j], value) if value >= least else "" for j, value in enumerate(row))
         for i, row in enumerate(shares)
     )
     named = _has_names(view, arm, task, predictions)
     ticks = _class_ticks(names if named else None, size)
     across = Axis(-0.5, size - 0.5, ticks, grid=False, line=False, turned=named)
     down = Axis(size - 0.5, -0.5, ticks, grid=False, line=False)
-    heat = Heat(-0.5, size - 0.5, -0.5, size - 0.5, colours, tips if size <= _MOST_TIPS else ())
+    heat = Heat(-0.5, size - 0.5, -0.5, size - 0.5, colours, tips)
     return Panel(across, down, (heat,), shortened(task_name(task), 20))
+
+
+def _cell_tip(label: str, predicted: str, share: float) -> str:
+    return f"{label} as {predicted}: {percent(100 * share)} %"
 
 
 def _class_ticks(names: Sequence[str] | None, size: int) -> tuple[tuple[float, str], ...]:

@@ -223,7 +223,10 @@ def draw_sweeps(sweeps: Sequence[Sweep], footer: str, *, narrow: bool = False) -
         _sweep_panel([line for line in lines if line[0].key == key], y if i % columns == 0 else without_labels(y))
         for i, key in enumerate(keys)
     ]
-    legend = tuple(Key(_sweep_label(series[name]), look.colour, look.marker) for name, look in looks.items())
+    legend = tuple(
+        Key(_sweep_label(series[name]), look.colour, look.marker, key=series[name].series)
+        for name, look in looks.items()
+    )
     label = "mean test accuracy (%)"
     return Chart(tuple(panels), 125, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
 
@@ -251,14 +254,15 @@ def _sweep_panel(lines: Sequence[tuple[Sweep, SeriesStyle]], y: Axis) -> Panel:
 
 def _sweep_marks(sweep: Sweep, look: SeriesStyle, places: Mapping[Any, float], name: str) -> Iterator[Mark]:
     xs, means = [places[point.value] for point in sweep.points], [point.mean for point in sweep.points]
+    key = sweep.series
     for x, point in zip(xs, sweep.points, strict=True):
         if has_value(point.deviation):
-            yield Line([x, x], _ends(point), look.colour, 1)
+            yield Line([x, x], _ends(point), look.colour, 1, key=key)
         if point.default:
-            yield Points([x], [point.mean], look.colour, "o", 9.5, PAPER)
-    yield Line(xs, means, look.colour, 1.4, look.dashes)
+            yield Points([x], [point.mean], look.colour, "o", 9.5, PAPER, key)
+    yield Line(xs, means, look.colour, 1.4, look.dashes, key=key)
     tips = tuple(f"{sweep.label}, {name} {setting(point.value)}: {percent(point.mean)} %" for point in sweep.points)
-    yield Points(xs, means, look.colour, look.marker, 4, tips=tips)
+    yield Points(xs, means, look.colour, look.marker, 4, key=key, tips=tips)
 
 
 def _places(values: Sequence[Any]) -> dict[Any, float]:

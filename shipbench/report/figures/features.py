@@ -61,7 +61,7 @@ def _panel(view: SuiteView, stored: StoredFeatures, *, narrow: bool) -> Panel:
     points, labels = stored.embedded
     names = class_names(view.study, stored.arm, stored.task, int(np.max(stored.labels)) + 1)
     marks = tuple(
-        _points(points[labels == number], names[number], colour)
+        _points(points[labels == number], names[number], colour, stored.arm.short_label)
         for number, colour in zip(np.unique(labels).tolist(), _COLOURS, strict=False)
     )
     task, method = task_name(stored.task), stored.arm.short_label
@@ -69,9 +69,9 @@ def _panel(view: SuiteView, stored: StoredFeatures, *, narrow: bool) -> Panel:
     return Panel(_bare(points[:, 0]), _bare(points[:, 1]), marks, title)
 
 
-def _points(points: NDArray[np.float64], name: str, colour: str) -> Points:
+def _points(points: NDArray[np.float64], name: str, colour: str, key: str) -> Points:
     xs, ys = points.T.tolist()
-    return Points(xs, ys, colour, size=2.4, tips=(name,) * len(xs))
+    return Points(xs, ys, colour, size=2.4, key=key, tips=(name,) * len(xs))
 
 
 def _bare(values: NDArray[np.float64]) -> Axis:

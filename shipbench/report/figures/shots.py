@@ -11,7 +11,7 @@ from shipbench.counts import counted
 from shipbench.report.analysis.shots import ALL, MEAN, FewShots, ShotsFamily, shots_name
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Figure
+from shipbench.report.document import Figure, joint_key
 from shipbench.report.drawing.chart import Axis, Chart, Key, Line, Mark, Panel, Points
 from shipbench.report.drawing.scales import number_axis
 from shipbench.report.figures.style import SeriesStyle, panel_columns, series_styles
@@ -61,7 +61,9 @@ def draw_shots(few: FewShots, mean_name: str, footer: str, *, narrow: bool = Fal
     looks = list(zip(families, series_styles([family.method for family in families]), strict=True))
     places = _places(few.shots)
     drawn = tuple(_panel(panel, looks, places, mean_name) for panel in panels)
-    legend = tuple(Key(family.name, look.colour, look.marker, look.dashes, key=family.name) for family, look in looks)
+    legend = tuple(
+        Key(family.name, look.colour, look.marker, look.dashes, key=joint_key(family.arms)) for family, look in looks
+    )
     label = "test accuracy (%)"
     return Chart(drawn, 110, columns, wide=columns > 2, legend=legend, y_label=label, footer=footer)
 
@@ -92,12 +94,14 @@ def _ends(score: Score) -> tuple[float, float]:
 def _marks(
     family: ShotsFamily, scores: Mapping[int, Score], look: SeriesStyle, places: Mapping[int, float]
 ) -> Iterator[Mark]:
-    key = family.name
+    key = joint_key(family.arms)
     known = {number: score for number, score in scores.items() if has_value(score.mean)}
     for number, score in known.items():
         if has_value(score.deviation):
             yield Line([places[number]] * 2, _ends(score), look.colour, 1, key=key)
     xs, ys = [places[number] for number in known], [score.mean for score in known.values()]
-    tips = tuple(f"{key}, {shots_name(number)} per class: {percent(score.mean)} %" for number, score in known.items())
+    tips = tuple(
+        f"{family.name}, {shots_name(number)} per class: {percent(score.mean)} %" for number, score in known.items()
+    )
     yield Line(xs, ys, look.colour, 1.4, look.dashes, key=key)
     yield Points(xs, ys, look.colour, look.marker, 4, key=key, tips=tips)

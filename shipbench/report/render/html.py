@@ -105,7 +105,7 @@ def _drawings(figure: Figure) -> str:
 
 def _row_key(row: Row, keys: Mapping[str, str]) -> str:
     """Return the series that a table row belongs to; empty if it stands for no method of the main tables."""
-    return keys.get(str(row.cells[0].value), "") if row.kind == "ours" else ""
+    return row.key or (keys.get(str(row.cells[0].value), "") if row.kind == "ours" else "")
 
 
 def _source(environment: Environment, name: str) -> str:

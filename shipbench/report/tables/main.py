@@ -47,17 +47,18 @@ _DETAILS = (
 )
 
 
-def main_results_table(view: SuiteView) -> Table | None:
-    """Return the main table of a suite; None without main arms.
+def main_results_table(view: SuiteView, arms: Sequence[Arm] | None = None) -> Table | None:
+    """Return the main table of a suite with ``arms``, by default all main arms; None without any.
 
     Accuracies that differ significantly from those of the baseline are marked.
     """
-    if not view.arms:
+    arms = view.arms if arms is None else arms
+    if not arms:
         return None
-    columns = _columns(view)
+    columns = _columns(view, arms)
     tests = {comparison.arm.key: comparison.tasks for comparison in view.comparisons}
-    made = {arm.key: _row(view, arm, tests.get(arm.key, {})) for arm in view.arms}
-    compared = [arm.key for arm in view.compared]
+    made = {arm.key: _row(view, arm, tests.get(arm.key, {})) for arm in arms}
+    compared = [arm.key for arm in view.compared if arm.key in made]
     best = marked([made[key] for key in compared], _ranked(view, columns))
     rows = [*(made | dict(zip(compared, best, strict=True))).values()]
     sizes = range(len(columns) - len(_PARAMETERS), len(columns))
@@ -70,7 +71,7 @@ def main_results_table(view: SuiteView) -> Table | None:
         name=f"main-{view.slug}",
         title=f"{view.name}: methods and tasks",
         caption=view.caption(
-            _CAPTION.format(seeds=view.over_seeds(DEVIATION_BELOW)),
+            _CAPTION.format(seeds=view.over_seeds(DEVIATION_BELOW, arms)),
             _DETAILS.format(tasks=_all_tasks(len(view.tasks))),
         ),
         columns=columns,
@@ -79,7 +80,7 @@ def main_results_table(view: SuiteView) -> Table | None:
             *_sign_notes(view, columns, [row for row in rows if row.kind == "ours"]),
             *fewer_seeds_note(rows),
             *([view.shots_note] if view.shots_note else []),
-            *tuned_note(view.arms),
+            *tuned_note(arms),
             *part_notes(view),
             *view.prediction_notes,
             *([unranked] if unranked else []),
@@ -96,11 +97,9 @@ def _all_tasks(count: int) -> str:
 
 def main_frame(study: Study, suite: str, statistic: Statistic) -> pd.DataFrame:
     """Return the main table's numbers: a row per arm; columns of tasks, groups, averages (percent) and parameters."""
-    names = [column.key for column in _columns(SuiteView(study, suite))[1:] if column.kind or column.key != PART]
-    rows = {
-        arm.label: dict(zip(names, _frame_row(study, arm, statistic), strict=False))
-        for arm in study.arms_of(suite, main=True)
-    }
+    view = SuiteView(study, suite)
+    names = [column.key for column in _columns(view, view.arms)[1:] if column.kind or column.key != PART]
+    rows = {arm.label: dict(zip(names, _frame_row(study, arm, statistic), strict=False)) for arm in view.arms}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
@@ -120,8 +119,8 @@ def _parameters(study: Study, arm: Arm) -> dict[str, float]:
     return {column.key: mean_over_tasks(runs, column.key) for column in _PARAMETERS}
 
 
-def _columns(view: SuiteView) -> tuple[Column, ...]:
-    tried = set(view.runs["task"])
+def _columns(view: SuiteView, arms: Sequence[Arm]) -> tuple[Column, ...]:
+    tried = set(view.study.runs_of(arms)["task"])
     tasks = [
         Column(task, task_name(task), group, upright=True, extras=SCORE_EXTRAS, keep=task in tried, kind="task")
         for group, names in view.groups.items()

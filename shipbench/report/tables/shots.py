@@ -5,7 +5,7 @@ from __future__ import annotations
 from shipbench.report.analysis.shots import MEAN, FewShots, ShotsFamily, shots_name
 from shipbench.report.analysis.study import NO_SCORE
 from shipbench.report.analysis.suite import SuiteView
-from shipbench.report.document import Cell, Column, Row, Table
+from shipbench.report.document import Cell, Column, Row, Table, joint_key
 from shipbench.report.tables.common import DEVIATION_BELOW, SCORE_EXTRAS, fewer_seeds_note, marked, score_cell
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.text import with_seeds
@@ -45,4 +45,4 @@ def _row(family: ShotsFamily, few: FewShots) -> Row:
     means = family.scores[MEAN]
     seeds = sorted({seed for score in means.values() for seed in score.seeds})
     cells = [score_cell(means.get(number, NO_SCORE), seeds) for number in few.shots]
-    return Row((Cell(family.name, with_seeds(seeds), family.name), *cells))
+    return Row((Cell(family.name, with_seeds(seeds), family.name), *cells), key=joint_key(family.arms))

@@ -44,13 +44,14 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         *([Column("wilcoxon_holm_p", "p")] if tested else []),
         Column("trainable_params", "params (M)"),
     )
+    beyond = _beyond(view, standing) if tested else ""
     remarks = "; ".join(filter(None, _remarks(view, standing, tested=tested)))
     return Table(
         name=f"overview-{view.slug}",
         title=f"{view.name}: overview",
         caption=view.caption(
             f"{sentence_case(standing.name)} in percent{seeds}.{f' {remarks}.' if remarks else ''}",
-            f"Trainable parameters with the head.{left_out(view, standing)}",
+            f"Trainable parameters with the head.{left_out(view, standing)}{beyond}",
         ),
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
@@ -76,13 +77,21 @@ def _remarks(view: SuiteView, standing: Standing, *, tested: bool) -> tuple[str,
     return by_mean, test, contradicted(against)
 
 
+def _beyond(view: SuiteView, standing: Standing) -> str:
+    """Say, after a space, that Holm's correction counts rows that ``standing`` leaves to other settings."""
+    here = {*(arm for arm, _ in standing.scores), *standing.unranked}
+    elsewhere = [comparison for comparison in view.comparisons if comparison.arm not in here]
+    return " Holm's correction is over the methods with other settings too." if elsewhere else ""
+
+
 def _printed(view: SuiteView, standing: Standing, comparison: PairedComparison) -> float:
     """Return the difference that the table prints for an arm; NaN if it prints none."""
     if standing.kind == "tasks":
         return comparison.interval.mean
-    scores, baseline = dict(standing.scores), comparison.baseline
-    comparable = baseline in scores and comparison.arm not in view.changed
-    return scores[comparison.arm].mean - scores[baseline].mean if comparable else float("nan")
+    if comparison.arm in view.changed:
+        return float("nan")
+    ours, theirs = (view.study.summary(arm).mean_of_groups for arm in (comparison.arm, comparison.baseline))
+    return ours.mean - theirs.mean
 
 
 def _other_seeds(study: Study, comparison: PairedComparison) -> bool:

@@ -39,7 +39,7 @@ function gridSpots(image) {
   return texts.map((text, i) => ({
     text, x: x + (i % columns + 0.5) * across, y: y + (Math.floor(i / columns) + 0.5) * down, shape: image,
     reach: Math.max(across, down) / 2,
-  }));
+  })).filter(spot => spot.text);
 }
 
 // A narrow drawing leaves its values to the broad one, which has them in the same order.
@@ -66,7 +66,7 @@ function spotsOf(svg) {
       return [{ text: texts[0], x, y, shape, reach: Math.max(REACH, Math.min(box.width, box.height) / 2), box }];
     }));
   }
-  return spots.get(svg).filter(spot => !state.off.has(spot.shape.dataset.key));
+  return spots.get(svg).filter(spot => !isHidden(spot.shape));
 }
 
 function nearest(svg, x, y) {
@@ -86,10 +86,16 @@ function showTip(svg, spot) {
   tip.style.top = `${Math.max(8, place.y - tip.offsetHeight - 10)}px`;
 }
 
-function highlight(key) {
-  root.classList.toggle('highlighting', Boolean(key));
-  all('[data-key].hot').forEach(part => part.classList.remove('hot'));
-  if (key) all(`[data-key="${CSS.escape(key)}"]`).forEach(part => part.classList.add('hot'));
+let highlighted = '';
+
+function highlight(key = '') {
+  if (key === highlighted) return;
+  highlighted = key;
+  const wanted = keysOf(key);
+  root.classList.toggle('highlighting', wanted.length > 0);
+  for (const part of all('[data-key]')) {
+    part.classList.toggle('hot', keysOf(part.dataset.key).some(each => wanted.includes(each)));
+  }
 }
 
 function onPointer(event) {
@@ -129,6 +135,9 @@ function startFigures(within) {
 }
 
 function applyMethods() {
-  all('.drawing [data-key]').forEach(part => part.classList.toggle('off', state.off.has(part.dataset.key)));
-  all('.method').forEach(button => button.setAttribute('aria-pressed', String(!state.off.has(button.dataset.method))));
+  all('.drawing [data-key]').forEach(part => part.classList.toggle('off', isHidden(part)));
+  for (const button of all('.method')) {
+    button.hidden = isApart(button);
+    button.setAttribute('aria-pressed', String(!state.off.has(button.dataset.method)));
+  }
 }

@@ -1,42 +1,41 @@
 // The controls, and what changes with them.
+function fit({ settings, rule, mean }) {
+  return 4 * settings.split(' ').includes(state.settings) + 2 * (rule === state.rule) + (mean === state.mean);
+}
+
+const best = choices => choices.reduce((one, other) => (fit(other.dataset) > fit(one.dataset) ? other : one));
+
 function applyResults() {
   for (const overview of all('.overview')) {
     const results = all('.result', overview);
-    const score = result => 2 * (result.dataset.rule === state.rule) + (result.dataset.mean === state.mean);
-    const best = results.reduce((one, other) => (score(other) > score(one) ? other : one));
-    results.forEach(result => { result.hidden = result !== best; });
+    const chosen = best(results);
+    results.forEach(result => { result.hidden = result !== chosen; });
   }
 }
 
-// The main table under the other rule replaces the printed one while that rule is chosen.
+// A main table under the other rule or with the chosen settings alone replaces the printed one while that is chosen.
+const shownTables = new Map();
+const cloneOf = template => document.getElementById(template.content.firstElementChild.id);
+
 function applyDetails() {
-  for (const template of all('template[data-detail]')) {
-    const original = document.getElementById(template.dataset.detail);
-    const id = `${template.dataset.detail}-${template.dataset.rule}`;
-    const chosen = template.dataset.rule === state.rule;
-    if (chosen && !document.getElementById(id)) {
-      original.after(template.content.cloneNode(true));
-      startSorting(document.getElementById(id));
+  const templates = all('template[data-detail]');
+  for (const id of new Set(templates.map(template => template.dataset.detail))) {
+    const [original, others] = [document.getElementById(id), templates.filter(each => each.dataset.detail === id)];
+    const printed = { dataset: { settings: others[0].dataset.printed, rule: first('rule') } };
+    const chosen = best([printed, ...others]);
+    if (chosen !== printed && !cloneOf(chosen)) {
+      original.after(chosen.content.cloneNode(true));
+      startSorting(cloneOf(chosen));
     }
-    original.hidden = chosen;
-    const other = document.getElementById(id);
-    if (other) other.hidden = !chosen;
+    const shown = chosen === printed ? original : cloneOf(chosen);
+    [original, ...others.map(cloneOf)].filter(Boolean).forEach(table => { table.hidden = table !== shown; });
+    shownTables.set(id, shown);
   }
-}
-
-function chooseSettings(choice) {
-  const tuned = all('.method').filter(button => 'tuned' in button.dataset);
-  const rest = all('.method').filter(button => !('tuned' in button.dataset));
-  const hidden = { all: [], default: tuned, tuned: rest }[choice];
-  change({ settings: choice, off: new Set(hidden.map(button => button.dataset.method)) });
 }
 
 function startControls() {
   for (const input of all('.choice input')) {
-    input.addEventListener('change', () => {
-      if (input.name === 'settings') chooseSettings(input.value);
-      else change({ [input.name]: input.value });
-    });
+    input.addEventListener('change', () => change({ [input.name]: input.value }));
   }
   for (const button of all('.method')) {
     button.addEventListener('click', () => {
@@ -56,11 +55,11 @@ function openAround(target) {
   }
 }
 
-// What stands in the place of a table or figure that the chosen rule and mean hide.
+// What stands in the place of a table or figure that the chosen rule, mean and settings hide.
 function shownFor(target) {
   const hidden = target.closest('[hidden]');
   if (!hidden) return target;
-  return hidden.closest('.overview') || document.getElementById(`${target.id}-${state.rule}`) || target;
+  return hidden.closest('.overview') || shownTables.get(target.id) || target;
 }
 
 function goToAnchor() {
@@ -71,6 +70,7 @@ function goToAnchor() {
 }
 
 function apply() {
+  applyHidden();
   applyResults();
   applyDetails();
   applyMethods();

@@ -4,6 +4,27 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 const state = { rule: '', mean: '', settings: 'all', off: new Set(), find: '', sort: '' };
 const listeners = [];
 
+// No name of a method has the sign between the keys of what belongs to several.
+const keysOf = key => (key ? key.split('\u2028') : []);
+const settingsOf = button => ('tuned' in button.dataset ? 'tuned' : 'default');
+const isApart = button => state.settings !== 'all' && state.settings !== settingsOf(button);
+let hiddenKeys = new Set();
+
+// Methods do not show if they are switched off or have other settings than the chosen ones.
+function applyHidden() {
+  hiddenKeys = new Set([...state.off, ...all('.method').filter(isApart).map(button => button.dataset.method)]);
+}
+
+function isHidden(part) {
+  const keys = keysOf(part.dataset.key);
+  return keys.length > 0 && keys.every(key => hiddenKeys.has(key));
+}
+
+function first(name) {
+  const input = document.querySelector(`input[name="${name}"]`);
+  return input && input.value;
+}
+
 const fragment = () => location.hash.slice(1).split('&').filter(Boolean);
 const anchor = () => fragment().find(part => !part.includes('=')) || '';
 
@@ -24,7 +45,6 @@ function readState() {
 }
 
 function writeState() {
-  const first = name => { const input = document.querySelector(`input[name="${name}"]`); return input && input.value; };
   const parts = anchor() ? [anchor()] : [];
   for (const name of ['rule', 'mean', 'settings']) {
     if (state[name] && state[name] !== first(name)) parts.push(`${name}=${encodeURIComponent(state[name])}`);

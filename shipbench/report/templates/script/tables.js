@@ -79,7 +79,7 @@ function applyFilter() {
   for (const body of all('table > tbody')) {
     for (const block of blocks(body)) {
       const matches = !wanted || block.some(row => row.textContent.toLowerCase().includes(wanted));
-      const off = state.off.has(block[0].dataset.key);
+      const off = isHidden(block[0]);
       block.forEach(row => { row.hidden = off || !matches; });
     }
   }
