@@ -21,7 +21,8 @@ RowKind: TypeAlias = Literal["ours", "imported", "published", "difference", "set
 _CLEAR_GROUPS = ("", "Natural", "Specialized", "Structured", "Parts", "Means")
 """Group headers without which the titles below are clear."""
 MISSING = "–"  # noqa: RUF001
-_BETWEEN_KEYS = "\N{LINE SEPARATOR}"
+# No label has it, because no format prints it.
+_BETWEEN_KEYS = "\u2028"
 _NUMBER = re.compile(r"[<+\N{MINUS SIGN}]?[\d,]+(\.\d+)?")
 
 
@@ -274,7 +275,7 @@ def _padding(texts: Sequence[str], align: str) -> list[str]:
 
 
 def joint_key(keys: Sequence[str]) -> str:
-    """Return the key of what belongs to several series; no key has the sign between them, which nothing can print."""
+    """Return the key of what belongs to several series, which the page parts again."""
     return _BETWEEN_KEYS.join(keys)
 
 

@@ -36,6 +36,8 @@ def test_each_method_has_a_panel_in_which_classes_lie_together() -> None:
     figure = next(each for each in report.figures() if each.name == "features-demo")
     panels = figure.draw().panels
     assert [panel.title for panel in panels] == ["digits: Linear probe", "digits: SHIP"]
+    keys = [{mark.key for mark in panel.marks if isinstance(mark, Points)} for panel in panels]
+    assert keys == [{"Linear probe"}, {"SHIP"}]
     for panel in panels:
         groups = [np.array([mark.xs, mark.ys]).T for mark in panel.marks if isinstance(mark, Points)]
         assert [len(group) for group in groups] == [20, 20, 20]

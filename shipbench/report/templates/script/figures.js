@@ -86,15 +86,13 @@ function showTip(svg, spot) {
   tip.style.top = `${Math.max(8, place.y - tip.offsetHeight - 10)}px`;
 }
 
-let highlighted = '';
-
-function highlight(key = '') {
-  if (key === highlighted) return;
-  highlighted = key;
+function highlight(key) {
   const wanted = keysOf(key);
   root.classList.toggle('highlighting', wanted.length > 0);
-  for (const part of all('[data-key]')) {
-    part.classList.toggle('hot', keysOf(part.dataset.key).some(each => wanted.includes(each)));
+  all('[data-key].hot').forEach(part => part.classList.remove('hot'));
+  const alone = wanted.map(each => `[data-key="${CSS.escape(each)}"]`);
+  for (const part of all([...alone, `[data-key*="${BETWEEN_KEYS}"]`].join())) {
+    if (keysOf(part.dataset.key).some(each => wanted.includes(each))) part.classList.add('hot');
   }
 }
 

@@ -4,8 +4,9 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 const state = { rule: '', mean: '', settings: 'all', off: new Set(), find: '', sort: '' };
 const listeners = [];
 
-// No name of a method has the sign between the keys of what belongs to several.
-const keysOf = key => (key ? key.split('\u2028') : []);
+// It parts the keys of what belongs to several methods; no key has it.
+const BETWEEN_KEYS = '\u2028';
+const keysOf = key => (key ? key.split(BETWEEN_KEYS) : []);
 const settingsOf = button => ('tuned' in button.dataset ? 'tuned' : 'default');
 const isApart = button => state.settings !== 'all' && state.settings !== settingsOf(button);
 let hiddenKeys = new Set();
