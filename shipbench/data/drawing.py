@@ -63,6 +63,16 @@ def draw(task: Task, splits: Mapping[SplitRole, Sequence[Entry]], classes: Seque
     return Drawing({name: tuple(entries) for name, entries in drawn.items()}, pools, held_out)
 
 
+def draw_test(task: Task, test: Entries) -> tuple[Entry, ...]:
+    """Draw the test images of ``task`` from those of its source, in their order.
+
+    Raises ``InputError`` if more images are asked for than there are.
+    """
+    drawn = _all_or_balanced(task, _by_class(test), task.draw.test, "test")
+    order = {entry: position for position, entry in enumerate(test)}
+    return tuple(sorted(drawn, key=order.__getitem__))
+
+
 def draw_shots(task: Task, train: Entries, val: Entries, classes: Sequence[str]) -> tuple[Entries, Entries]:
     """Draw ``task.shots`` training images of each class, and as many to validate on but at most 4.
 

@@ -64,7 +64,8 @@ class Listing:
     many); as long as the sizes and times of these files stay the same, the images are not hashed again. It is None if
     the images do not come from files. ``column`` names the column of these files that holds the images, if they are
     tables, which may have images in several. ``doubt`` is why the labels look like no classes: the error for a task
-    that does not name its classes.
+    that does not name its classes. ``untrainable`` is why nothing can be trained on the images, for example that none
+    is in train: the error for a task that is not only evaluated on.
     """
 
     classes: tuple[str, ...]
@@ -74,6 +75,7 @@ class Listing:
     signatures: Mapping[str, Path] | None = None
     column: str = ""
     doubt: str = ""
+    untrainable: str = ""
 
     def picture(self, path: str) -> Image.Image:
         """Return the image called ``path`` as RGB, an encoded one upright.
@@ -120,10 +122,13 @@ class ListedSource(ABC):
     def open(self, task: Task, root: Path | None, splits: tuple[SplitName, ...]) -> DrawnSource:
         """List the images of a task and draw its splits, reading no image.
 
-        Raises ``InputError`` as ``list`` and ``draw`` do, for an image with two classes, and for ``classes`` in the
-        task file that do not fit those of the source.
+        Raises ``InputError`` as ``list`` and ``draw`` do, for images that cannot be trained on, for an image with two
+        classes, and for ``classes`` in the task file that do not fit those of the source.
         """
-        listing = numbered(task, self.listing(task, root))
+        listing = self.listing(task, root)
+        if listing.untrainable:
+            raise InputError(listing.untrainable)
+        listing = numbered(task, listing)
         _require_one_class(task, listing)
         drawing = draw(task, listing.splits, listing.classes)
         return DrawnSource(_completed(task, listing, drawing), listing, drawing, splits, root)

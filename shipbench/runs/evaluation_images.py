@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shipbench.data.drawing import Drawing, draw
+from shipbench.data.drawing import Drawing, draw, draw_test
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, numbered
 from shipbench.data.loading import Copy, find, require_room
 from shipbench.data.sources import source_kind
@@ -152,9 +152,12 @@ def _refuse_changed_source(record: RunRecord, task: Task) -> None:
 
 
 def _all_images(task: Task, listing: Listing) -> Copy:
-    entries = listing.splits.get("test") or tuple(entry for part in listing.splits.values() for entry in part)
-    pools: dict[SplitRole, tuple[Entry, ...]] = {"train": (), "val": (), "test": entries}
-    return _copy(task, listing, Drawing({"train": (), "test": entries}, pools, held_out=False))
+    """Return the test images of a listing that nothing is trained on, or all of its images if it has none."""
+    test = listing.splits.get("test", ())
+    pool = test or tuple(entry for part in listing.splits.values() for entry in part)
+    pools: dict[SplitRole, tuple[Entry, ...]] = {"train": (), "val": (), "test": pool}
+    drawn = draw_test(task, test) if test else pool
+    return _copy(task, listing, Drawing({"train": (), "test": drawn}, pools, held_out=False))
 
 
 def _drawing(task: Task, listing: Listing) -> Drawing | None:

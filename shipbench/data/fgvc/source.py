@@ -124,6 +124,8 @@ def list_set(task: Task, folder: Path) -> Listing:
     listing = make_listing(
         rows, images, folder, names=names or folder_names(rows), notes=notes, signatures=images.signatures(paths)
     )
+    if listing.untrainable:
+        raise InputError(listing.untrainable)
     return replace(listing, notes=(*listing.notes, *_doubts(task, layout, listing)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from shipbench.data.formats.files import FolderImages, plain_path
 from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing
 from shipbench.data.formats.listed_paths import locate
 from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
-from shipbench.data.formats.roles import assign_roles, role_within
+from shipbench.data.formats.roles import assign_roles, of_column, role_within
 from shipbench.data.formats.table_columns import IMAGE_COLUMNS, Table, meaning_of
 from shipbench.data.formats.table_files import read_table, table_files
 from shipbench.data.listings import ListedSource, Listing, SplitRole
@@ -41,16 +41,26 @@ class CsvTable(ListedSource):
         single = len(tables) == 1
         labelled, notes = _without_unlabelled([row for table in tables for row in _rows(table, options, single)], path)
         notes += _origins(tables, options, path)
-        roles = assign_roles((row.split for row in labelled), options, path, _meaning(tables, options))
+        column = tables[0].split_column(options) if single else None
+        # The name of a split is a value of the split column, or the name of a table.
+        meaning = meaning_of(column) if single else role_within
+        named = (row.split for row in labelled)
+        roles, untrainable = assign_roles(named, options, of_column(column, path), meaning)
         used = [row for row in labelled if row.split in roles]
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
         located = locate([row.image for row in used], path, path if path.is_dir() else path.parent, base, options)
         images = FolderImages(located.root)
         rows = _by_role(used, located.paths, roles)
-        doubt = doubt_of((row.label for row in used), path)
-        signatures = images.signatures(located.paths)
-        return make_listing(rows, images, path, notes=[*notes, *located.notes], signatures=signatures, doubt=doubt)
+        return make_listing(
+            rows,
+            images,
+            path,
+            notes=[*notes, *located.notes],
+            signatures=images.signatures(located.paths),
+            doubt=doubt_of((row.label for row in used), path),
+            untrainable=untrainable,
+        )
 
 
 def _files(path: Path, options: Mapping[str, Any]) -> list[Path]:
@@ -145,13 +155,6 @@ def _without_unlabelled(rows: Sequence[_Row], path: Path) -> tuple[list[_Row], l
         images = f"{counted(len(empty), 'row')} without a label, such as {empty[0].image} (line {empty[0].line})"
         raise InputError(f"{path} has {images}; label the images or leave them out")
     return labelled, [f"{name} in {path} has no labels and is left out" for name in unlabelled_splits]
-
-
-def _meaning(tables: Sequence[Table], options: Mapping[str, Any]) -> Callable[[str], SplitRole | None]:
-    """Return what the name of a split stands for: the name of a table, or a value of the split column."""
-    if len(tables) > 1:
-        return role_within
-    return meaning_of(tables[0].split_column(options))
 
 
 def _by_role(rows: Sequence[_Row], paths: Sequence[str], roles: Mapping[str, SplitRole]) -> dict[SplitRole, Rows]:

@@ -20,7 +20,7 @@ from shipbench.data.formats.hub_layout import HubTables, parquet_tables, saved_t
 from shipbench.data.formats.image_folder import list_folder
 from shipbench.data.formats.labels import Label, Rows, doubt_of, make_listing
 from shipbench.data.formats.options import divided, place, require_known, text_option
-from shipbench.data.formats.roles import assign_roles, role_of, split_columns
+from shipbench.data.formats.roles import assign_roles, of_column, role_of, split_columns
 from shipbench.data.formats.table_columns import IMAGE_COLUMNS
 from shipbench.data.formats.tar_shards import list_shards
 from shipbench.data.listings import ListedSource, Listing, SplitRole
@@ -90,9 +90,10 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
     image = _image_column(source, schema, options, where)
     label = _label_column(source, schema, options, where)
     labels, notes = _labels(tables, label, where)
-    if len(tables) == 1:
-        labels = _by_column(next(iter(tables.values())), labels, options, where)
-    roles = assign_roles(labels, options, where)
+    column = _split_column(tables, options, where)
+    if column is not None:
+        labels = _by_column(next(iter(tables.values())), labels, column)
+    roles, untrainable = assign_roles(labels, options, of_column(column, where))
     if left_out := [split for split in labels if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {where}: {named_few(left_out)}")
     names = _class_names({split: tables[split] for split in roles if split in tables}, label, where)
@@ -110,7 +111,16 @@ def _table_listing(source: HubTables, options: Mapping[str, Any], where: object)
         signatures |= {name: holder for (name, _), holder in zip(named, holders, strict=True)}
     titles = _titles(names or source.features.classes.get(label), rows, where, notes)
     doubt = doubt_of((value for each in labels.values() for _, value in each if isinstance(value, str)), where)
-    listing = make_listing(rows, images, where, names=titles, notes=notes, signatures=signatures, doubt=doubt)
+    listing = make_listing(
+        rows,
+        images,
+        where,
+        names=titles,
+        notes=notes,
+        signatures=signatures,
+        doubt=doubt,
+        untrainable=untrainable,
+    )
     return replace(listing, column=image)
 
 
@@ -212,18 +222,24 @@ def _labels(
     return labels, notes
 
 
-def _by_column(
-    table: ImageTable, labels: dict[str, list[tuple[int, Label]]], options: Mapping[str, Any], where: object
-) -> dict[str, list[tuple[int, Label]]]:
-    """Return the labelled rows of the only table by a column that holds nothing but names of splits, if it has one."""
+def _split_column(tables: Mapping[str, ImageTable], options: Mapping[str, Any], where: object) -> str | None:
+    """Return the column of the only table that holds nothing but names of splits; ``None`` without one."""
+    if len(tables) > 1:
+        return None
+    (table,) = tables.values()
     names = [name for name in table.schema.names if name.lower() in _SPLIT_COLUMNS]
     columns = {name: [str(value) for value in table.column(name)] for name in names}
     found = split_columns(columns, options, where)
     if len(found) > 1:
         raise InputError(f"{where} has several columns of splits ({', '.join(found)}); leave one of them out")
-    if not found:
-        return labels
-    values = columns[found[0]]
+    return found[0] if found else None
+
+
+def _by_column(
+    table: ImageTable, labels: Mapping[str, list[tuple[int, Label]]], column: str
+) -> dict[str, list[tuple[int, Label]]]:
+    """Return the labelled rows of a table by the values of its column."""
+    values = [str(value) for value in table.column(column)]
     by_value: dict[str, list[tuple[int, Label]]] = {}
     for row, label in (pair for rows in labels.values() for pair in rows):
         by_value.setdefault(values[row], []).append((row, label))

@@ -17,7 +17,7 @@ from shipbench.data.formats.files import FolderImages, is_image, plain_path, req
 from shipbench.data.formats.image_folder import METADATA_SUFFIXES
 from shipbench.data.formats.labels import Label, as_integers, doubt_of, make_listing
 from shipbench.data.formats.options import text_option
-from shipbench.data.formats.roles import assign_roles, role_of, role_within, split_columns
+from shipbench.data.formats.roles import assign_roles, of_column, role_of, role_within, split_columns
 from shipbench.data.images import read_bytes
 from shipbench.data.listings import Listing, SplitRole
 from shipbench.errors import InputError
@@ -56,10 +56,12 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
         raise InputError(f"{files[0]} lists no image; write a line per image")
     folders = {file: file.parent.relative_to(folder).as_posix() for file in files}
     label = _choose("label", _label_columns, [record for _, record in records], options, files[0])
-    labelled, notes = _labelled(_rows(records, folders, label, options), folder)
+    rows, column = _rows(records, folders, label, options)
+    labelled, notes = _labelled(rows, folder)
     if not labelled:
         raise InputError(f"{folder} has no label in the column {label!r}; label the images")
-    roles = assign_roles(dict.fromkeys(split for split, _, _ in labelled), options, folder, role_within)
+    splits = dict.fromkeys(split for split, _, _ in labelled)
+    roles, untrainable = assign_roles(splits, options, of_column(column, folder), role_within)
     used = [row for row in labelled if row[0] in roles]
     if left_out := len(labelled) - len(used):
         notes.append(f"left out {counted(left_out, 'image')} of {folder} that belong to no split")
@@ -68,24 +70,30 @@ def list_metadata(folder: Path, options: Mapping[str, Any]) -> Listing:
         notes.append(f"left out {counted(unlisted, 'image')} of {folder} that no metadata lists")
     doubt = doubt_of((value for _, _, value in used), folder)
     require_files(folder, (path for _, path, _ in used), folder)
-    rows: dict[SplitRole, list[tuple[str, Label]]] = {}
+    by_role: dict[SplitRole, list[tuple[str, Label]]] = {}
     integers = as_integers({value for _, _, value in used}) or {}
     for split, path, value in used:
-        rows.setdefault(roles[split], []).append((path, integers.get(value, value)))
+        by_role.setdefault(roles[split], []).append((path, integers.get(value, value)))
     images = FolderImages(folder)
     signatures = images.signatures(path for _, path, _ in used)
-    return make_listing(rows, images, folder, notes=notes, signatures=signatures, doubt=doubt)
+    return make_listing(
+        by_role, images, folder, notes=notes, signatures=signatures, doubt=doubt, untrainable=untrainable
+    )
 
 
 def _rows(
     records: Sequence[_Record], folders: Mapping[Path, str], label: str, options: Mapping[str, Any]
-) -> list[_Row]:
-    """Return split, path and label of each record; ``folders`` are those of the metadata files, as texts."""
+) -> tuple[list[_Row], str | None]:
+    """Return split, path and label of each record, and the column that holds the splits, if one does.
+
+    ``folders`` are those of the metadata files, as texts.
+    """
     first, everything = records[0][0], [record for _, record in records]
     image = _choose("image", _image_columns, everything, options, first)
     paths = [_path(folders[file], file, record, image) for file, record in records]
     labels = [_label(file, record, label) for file, record in records]
-    return list(zip(_splits(everything, paths, label, options, first), paths, labels, strict=True))
+    splits, column = _splits(everything, paths, label, options, first)
+    return list(zip(splits, paths, labels, strict=True)), column
 
 
 def _is_metadata(path: str) -> bool:
@@ -214,20 +222,21 @@ def _label(file: Path, record: Mapping[str, Any], column: str) -> str:
 
 def _splits(
     records: Sequence[Mapping[str, Any]], paths: Sequence[str], label: str, options: Mapping[str, Any], file: Path
-) -> list[str]:
+) -> tuple[list[str], str | None]:
     """Return the split of each image: the first folder on the way to it that is named after a split, else ``train``.
 
-    Without such a folder, a column that holds nothing but names of splits decides. Raises ``InputError`` if several do.
+    Without such a folder, a column that holds nothing but names of splits decides, and is returned as well. Raises
+    ``InputError`` if several do.
     """
     named = [_split_folder(path) for path in paths]
     if any(named):
-        return [name or "train" for name in named]
+        return [name or "train" for name in named], None
     others = dict.fromkeys(name for record in records for name in record if name != label)
     columns = {name: [str(record.get(name, "")) for record in records] for name in others}
     found = split_columns(columns, options, file)
     if len(found) > 1:
         raise InputError(f"{file} has several columns of splits ({', '.join(found)}); leave one of them out")
-    return columns[found[0]] if found else ["train"] * len(paths)
+    return (columns[found[0]], found[0]) if found else (["train"] * len(paths), None)
 
 
 def _split_folder(path: str) -> str | None:

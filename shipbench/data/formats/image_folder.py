@@ -80,7 +80,7 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
     if layout is None:
         _refuse_metadata(root)
     skipped = _Skipped()
-    rows = _rows(root, layout, options, skipped)
+    rows, untrainable = _rows(root, layout, options, skipped)
     hint = table_hint(root) or "".join(f"; {note}" for note in skipped.nested)
     if hint and len({label for split in rows.values() for _, label in split}) == 1:
         raise InputError(f"the folders of {root} give all images one class{hint}")
@@ -88,14 +88,18 @@ def list_folder(folder: Path, options: Mapping[str, Any]) -> Listing:
         skipped.remarks += filter(None, map(split_files_hint, dict.fromkeys((folder, root))))
     images = FolderImages(root)
     signatures = images.signatures(path for split in rows.values() for path, _ in split)
-    return make_listing(rows, images, root, notes=skipped.sentences(), signatures=signatures)
+    notes = skipped.sentences()
+    return make_listing(rows, images, root, notes=notes, signatures=signatures, untrainable=untrainable)
 
 
-def _rows(root: Path, layout: str | None, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
+def _rows(
+    root: Path, layout: str | None, options: Mapping[str, Any], skipped: _Skipped
+) -> tuple[dict[SplitRole, Rows], str]:
+    """Return the rows by split, and why they cannot be trained on."""
     if layout is None and (names := class_splits(root)):
         return _rows_by_class(root, names, options, skipped)
     splits_on_top = has_splits(root, options) if layout is None else layout == "splits"
-    return _split_rows(root, options, skipped) if splits_on_top else _flat_rows(root, options, skipped)
+    return _split_rows(root, options, skipped) if splits_on_top else (_flat_rows(root, options, skipped), "")
 
 
 def _with_absolute_images(options: Mapping[str, Any], root: Path, base: Path) -> Mapping[str, Any]:
@@ -131,7 +135,7 @@ class _Skipped:
         return [*self.remarks, *self.nested, *([f"skipped {' and '.join(parts)}"] if parts else [])]
 
 
-def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> dict[SplitRole, Rows]:
+def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> tuple[dict[SplitRole, Rows], str]:
     level = look_at(root)
     _count_loose(level, skipped)
     chosen = "splits" in options
@@ -142,7 +146,7 @@ def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> di
     for name in unlabelled:
         skipped.remarks.append(f"{name} in {root} has no class folders, so no labels, and is left out")
     labelled = [name for name in candidates if name not in unlabelled]
-    roles = assign_roles(labelled, options, root, role_within if worded else role_of)
+    roles, untrainable = assign_roles(labelled, options, root, role_within if worded else role_of)
     if left_out := [name for name in level.folders if name not in roles and name not in unlabelled]:
         skipped.remarks.append(f"left out {counted(len(left_out), 'folder')} of {root}: {named_few(left_out)}")
     rows: dict[SplitRole, list[Any]] = {}
@@ -150,7 +154,7 @@ def _split_rows(root: Path, options: Mapping[str, Any], skipped: _Skipped) -> di
         rows.setdefault(role, []).extend(_class_rows(root, inside(root, name), skipped, may_be_empty=role != "train"))
         if role == "train" and (note := deeper_folders(root / inside(root, name), in_split=True)):
             skipped.nested.append(note)
-    return {role: tuple(split) for role, split in rows.items()}
+    return {role: tuple(split) for role, split in rows.items()}, untrainable
 
 
 def _is_unsorted(root: Path, split: str, candidates: Sequence[str]) -> bool:
@@ -163,11 +167,11 @@ def _is_unsorted(root: Path, split: str, candidates: Sequence[str]) -> bool:
 
 def _rows_by_class(
     root: Path, names: Sequence[str], options: Mapping[str, Any], skipped: _Skipped
-) -> dict[SplitRole, Rows]:
+) -> tuple[dict[SplitRole, Rows], str]:
     """Return the rows of class folders that hold the folders of the splits."""
     level = look_at(root)
     _count_loose(level, skipped)
-    roles = assign_roles(names, options, root)
+    roles, untrainable = assign_roles(names, options, root)
     skipped.remarks.append(f"the folders {named_few(names)} in the class folders of {root} are read as splits")
     if left_out := [name for name in names if name not in roles]:
         skipped.remarks.append(f"left out {counted(len(left_out), 'split')} of {root}: {named_few(left_out)}")
@@ -180,7 +184,7 @@ def _rows_by_class(
     full = {label for split in rows.values() for _, label in split}
     if empty := [name for name in level.folders if name not in full]:
         raise InputError(f"{_without_images(root, empty)}; add images or remove the folder")
-    return {**rows}
+    return {**rows}, untrainable
 
 
 def _without_images(folder: Path, classes: Sequence[str]) -> str:

@@ -42,13 +42,15 @@ def make_listing(
     notes: Iterable[str] = (),
     signatures: Mapping[str, Path] | None = None,
     doubt: str = "",
+    untrainable: str = "",
 ) -> Listing:
     """Number the classes and return the listing.
 
     Integer labels are sorted as numbers, others by code point, and numbered from 0 over all splits together. ``names``
-    gives the class name of each label; without it a label is its own name. ``doubt`` is why they look like no classes.
-    Raises ``InputError`` if there are fewer than two classes, if a class has no image in train, and if an image has two
-    labels, all of which a doubt explains better.
+    gives the class name of each label; without it a label is its own name. ``doubt`` is why they look like no classes,
+    and ``untrainable`` why the splits cannot be trained on; that a class has no image in train is another reason.
+    Raises ``InputError`` if there are fewer than two classes, and if an image has two labels. A doubt explains faults
+    of the labels better.
     """
     rows = {role: [(path, _composed(label)) for path, label in split] for role, split in rows.items()}
     names = None if names is None else {_composed(label): name for label, name in names.items()}
@@ -59,7 +61,6 @@ def make_listing(
         _check_two_classes(numbers, where)
         _check_labels(rows, where)
         _check_distinct(title, where)
-        _check_train(numbers, present, title, where)
     except InputError as error:
         if doubt:
             raise InputError(doubt) from error
@@ -68,7 +69,10 @@ def make_listing(
     splits = {
         role: tuple(Entry(path, numbers[label]) for path, label in rows[role]) for role in ROLES if rows.get(role)
     }
-    return Listing(tuple(title.values()), splits, images, tuple(remarks), signatures, doubt=doubt)
+    untrained = _untrained_classes(numbers, present, title, where)
+    untrainable = untrainable or (untrained and (doubt or untrained))
+    classes = tuple(title.values())
+    return Listing(classes, splits, images, tuple(remarks), signatures, doubt=doubt, untrainable=untrainable)
 
 
 def _composed(label: Label) -> Label:
@@ -173,20 +177,23 @@ def _check_distinct(title: Mapping[Label, str], where: object) -> None:
         raise InputError(f"{where} gives several labels the name {repeated!r}; name every class once")
 
 
-def _check_train(
+def _untrained_classes(
     numbers: Mapping[Label, int],
     present: Mapping[SplitRole, set[Label]],
     title: Mapping[Label, str],
     where: object,
-) -> None:
-    absent = [label for label in numbers if label not in present.get("train", set())]
-    if absent:
-        roles = sorted({role for role, labels in present.items() if labels.intersection(absent)})
-        raise InputError(
-            f"{where} has {counted(len(absent), 'class', 'classes')} without images in train: "
-            f"{named_few([title[label] for label in absent])} (only in {' and '.join(roles)}); "
-            f"{_remedy([title[label] for label in absent], [title[label] for label in present.get('train', set())])}"
-        )
+) -> str:
+    """Return a sentence that names the classes without images in train; empty if there are none."""
+    trained = present.get("train", set())
+    absent = [label for label in numbers if label not in trained]
+    if not absent:
+        return ""
+    roles = sorted({role for role, labels in present.items() if labels.intersection(absent)})
+    names = [title[label] for label in absent]
+    return (
+        f"{where} has {counted(len(absent), 'class', 'classes')} without images in train: {named_few(names)} "
+        f"(only in {' and '.join(roles)}); {_remedy(names, [title[label] for label in trained])}"
+    )
 
 
 def _remedy(absent: Sequence[str], trained: Sequence[str]) -> str:

@@ -166,12 +166,13 @@ def _listing(
     meaning: Callable[[str], SplitRole | None],
     options: Mapping[str, Any],
 ) -> Listing:
-    roles = assign_roles(files, options, folder, meaning)
+    roles, untrainable = assign_roles(files, options, folder, meaning)
     rows: dict[SplitRole, Rows] = {}
     for name, role in roles.items():
         rows[role] = [*rows.get(role, ()), *read(files[name])]
     rows = with_common_labels(rows)
-    return _finish(folder, rows, folder_names(rows) if read is _class_ids else None, options)
+    names = folder_names(rows) if read is _class_ids else None
+    return _finish(folder, rows, names, options, untrainable)
 
 
 def _meta_role(name: str) -> SplitRole | None:
@@ -186,12 +187,12 @@ def _coop_listing(folder: Path, file: Path, options: Mapping[str, Any]) -> Listi
     content = _read_json(file)
     if not isinstance(content, dict) or not set(content) <= set(ROLES):
         raise InputError(f"{file} is not an object with the lists train, val and test; get the file again")
-    roles = assign_roles([name for name in content if content[name]], options, file)
+    roles, untrainable = assign_roles([name for name in content if content[name]], options, file)
     names: dict[Label, str] = {}
     rows: dict[SplitRole, Rows] = {}
     for name, role in roles.items():
         rows[role] = [*rows.get(role, ()), *_coop_rows(content[name], names, f"{file}, {name}")]
-    return _finish(folder, rows, names, options)
+    return _finish(folder, rows, names, options, untrainable)
 
 
 def _coop_rows(items: Any, names: dict[Label, str], where: str) -> Rows:
@@ -210,14 +211,19 @@ def _coop_rows(items: Any, names: dict[Label, str], where: str) -> Rows:
 
 
 def _finish(
-    folder: Path, rows: Mapping[SplitRole, Rows], names: Mapping[Label, str] | None, options: Mapping[str, Any]
+    folder: Path,
+    rows: Mapping[SplitRole, Rows],
+    names: Mapping[Label, str] | None,
+    options: Mapping[str, Any],
+    untrainable: str,
 ) -> Listing:
     root, located = _located(folder, rows, options)
     paths = [path for split in located.values() for path, _ in split]
     # Another folder of the images does not help absolute paths.
     require_files(root, paths, folder, "folder" if located is rows else None)
     images = FolderImages(root)
-    return make_listing(located, images, folder, names=names, signatures=images.signatures(paths))
+    signatures = images.signatures(paths)
+    return make_listing(located, images, folder, names=names, signatures=signatures, untrainable=untrainable)
 
 
 def _located(

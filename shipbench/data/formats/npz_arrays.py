@@ -40,7 +40,7 @@ class NpzArrays(ListedSource):
         require_known(options, KEYS, "npz")
         arrays = ArrayFile(_existing(place(location, base)))
         splits, notes = _splits(arrays)
-        roles = assign_roles(splits, options, arrays.file)
+        roles, untrainable = assign_roles(splits, options, arrays.file)
         if left_out := [split for split in splits if split not in roles]:
             notes.append(f"left out {counted(len(left_out), 'split')} of {arrays.file}: {named_few(left_out)}")
         images = NpzImages({split: _image_rows(arrays, split, *splits[split]) for split in roles})
@@ -52,7 +52,7 @@ class NpzArrays(ListedSource):
                 notes.append(f"left out {counted(unlabelled, 'image')} of {split} in {arrays.file} without a label")
             rows[role] = [*rows.get(role, ()), *kept]
         signatures = {path: arrays.file for split in rows.values() for path, _ in split}
-        return make_listing(rows, images, arrays.file, notes=notes, signatures=signatures)
+        return make_listing(rows, images, arrays.file, notes=notes, signatures=signatures, untrainable=untrainable)
 
 
 def _is_label(label: Label) -> bool:

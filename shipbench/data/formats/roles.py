@@ -27,10 +27,10 @@ WORDS: dict[str, SplitRole] = {
 """The names of splits, in lower case."""
 
 _LISTED = 3
-# Columns that are not passed over if their values leave open which images are train, and those that are not passed over
-# if they hold nothing but names of splits, without train.
+# Columns that are not passed over if their values leave open which images are train, and those that divide images if
+# they hold nothing but names of splits, without train.
 _UNCLEAR = ("split", "set", "subset")
-_UNCLEAR_NAMES = (*_UNCLEAR, "fold", "partition")
+_DIVIDING = (*_UNCLEAR, "fold", "partition")
 _KEYWORD = re.compile(
     rf"(?:^|[-._ 0-9])({'|'.join(sorted(WORDS, key=len, reverse=True))})(?:set|data|images)?(?=$|[-._ 0-9])"
 )
@@ -54,9 +54,10 @@ def role_within(name: str) -> SplitRole | None:
 def split_columns(columns: Mapping[str, Iterable[str]], options: Mapping[str, Any], where: object) -> list[str]:
     """Return the columns that hold nothing but names of splits, train and another role among them.
 
-    A column named like one of splits whose values leave open which images are train, or say that none is, raises
-    ``InputError``: test images would be trained on. If the task file has the key ``splits``, columns count of which it
-    names a value that is no name of a split. The columns of the images and labels never count.
+    Without such a column, those named like one of splits count that hold other names than train alone. One whose values
+    leave open which images are train raises ``InputError``: test images would be trained on. If the task file has the
+    key ``splits``, columns count of which it names a value that is no name of a split. The columns of the images and
+    labels never count.
     """
     taken = [options.get(key) for key in ("image_column", "label_column")]
     distinct = {name: list(dict.fromkeys(values)) for name, values in columns.items() if name not in taken}
@@ -64,22 +65,27 @@ def split_columns(columns: Mapping[str, Iterable[str]], options: Mapping[str, An
     divided = [name for name, found in roles.items() if "train" in found and len(found - {None}) > 1]
     whole = [name for name in divided if None not in roles[name]]
     unclear = [name for name, found in roles.items() if _is_unclear(name, found, len(distinct[name]))]
+    untrained = [name for name, found in roles.items() if name.lower() in _DIVIDING and not found & {"train", None}]
     if whole:
         return whole
     if wanted := [str(value) for chosen in table_option(options, "splits").values() for value in _as_list(chosen)]:
-        candidates = [name for name in distinct if name in divided or name in unclear]
+        candidates = [name for name in distinct if name in (*divided, *unclear, *untrained)]
         return [name for name in candidates if _is_meant(distinct[name], None in roles[name], wanted)]
     if unclear:
         raise _unclear_column(unclear[0], distinct[unclear[0]], where)
-    return []
+    return untrained
+
+
+def of_column(column: str | None, where: object) -> object:
+    """Return what names of splits are read from, for messages: a column of ``where``, if one holds them."""
+    return where if column is None else f"the column {column!r} of {where}"
 
 
 def _is_unclear(name: str, roles: Collection[SplitRole | None], values: int) -> bool:
     """Return whether a column is named like one of splits, but its values leave open which images are train."""
     lower = name.lower()
-    if None not in roles:
-        return lower in _UNCLEAR_NAMES and "train" not in roles
-    return (lower == "split" and values > 1) or (lower in _UNCLEAR and "train" in roles and len(roles) > 2)
+    several = (lower == "split" and values > 1) or (lower in _UNCLEAR and "train" in roles and len(roles) > 2)
+    return several and None in roles
 
 
 def _is_meant(values: Sequence[str], has_stray: bool, wanted: Sequence[str]) -> bool:
@@ -89,22 +95,14 @@ def _is_meant(values: Sequence[str], has_stray: bool, wanted: Sequence[str]) -> 
 
 
 def _unclear_column(name: str, values: Sequence[str], where: object) -> InputError:
-    column = f"the column {name!r} of {where} looks like that of the split"
-    say = "say in the task file what its values mean"
     stray = [value for value in values if role_of(value) is None]
     every = ", ".join(f'"{value}"' for value in values[:_LISTED]) + (", ..." if len(values) > _LISTED else "")
-    whole = f"splits = {{ train = [{every}] }}"
-    otherwise = f"or, if it divides nothing, {whole}"
-    if stray:
-        example = f'splits = {{ train = "...", test = "{stray[0]}" }}'
-        held = ", ".join(map(repr, stray[:_LISTED]))
-        return InputError(f"{column}, but holds {held}; {say}: {example}, {otherwise}")
-    held = " and ".join(map(repr, values[:_LISTED]))
-    if len({role_of(value) for value in values}) == 1:
-        return InputError(
-            f"{column}, but holds {held} alone and no train; if it divides nothing, say so in the task file: {whole}"
-        )
-    return InputError(f'{column}, but holds {held} and no train; {say}: splits = {{ train = "..." }}, {otherwise}')
+    held = ", ".join(map(repr, stray[:_LISTED]))
+    return InputError(
+        f"{of_column(name, where)} looks like that of the split, but holds {held}; say in the task file what its "
+        f'values mean: splits = {{ train = "...", test = "{stray[0]}" }}, or, if it divides nothing, '
+        f"splits = {{ train = [{every}] }}"
+    )
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -116,12 +114,13 @@ def assign_roles(
     options: Mapping[str, Any],
     where: object,
     meaning: Callable[[str], SplitRole | None] = role_of,
-) -> dict[str, SplitRole]:
-    """Map the names of a source's splits to roles; names without a role are left out.
+) -> tuple[dict[str, SplitRole], str]:
+    """Map the names of a source's splits to roles, and say why there is nothing to train on: no split is train.
 
-    The key ``splits`` of the task file (``splits = { test = "val" }``; a role may have several names) takes precedence
-    over ``meaning``, the role that a name stands for. Raises ``InputError`` if a role has several candidates, if no
-    split is train, and if there is a val split but no test split and ``splits`` does not say which of the two it is.
+    Names without a role are left out. The key ``splits`` of the task file (``splits = { test = "val" }``; a role may
+    have several names) takes precedence over ``meaning``, the role that a name stands for. Raises ``InputError`` if a
+    role has several candidates, if no split has a role, and if there is a val split beside train but no test split and
+    ``splits`` does not say which of the two it is.
     """
     names = list(dict.fromkeys(names))
     roles = _chosen(names, options, where)
@@ -136,8 +135,12 @@ def assign_roles(
                     f'choose in the task file: splits = {{ {role} = "{rivals[0]}" }}'
                 )
             roles[name] = role
-    _require_train_and_test(names, roles, options, where)
-    return roles
+    if "train" in roles.values():
+        _require_test(roles, options, where)
+        return roles, ""
+    if not roles:
+        raise InputError(_no_train(names, where))
+    return roles, _no_train(names, where)
 
 
 def _chosen(names: list[str], options: Mapping[str, Any], where: object) -> dict[str, SplitRole]:
@@ -163,14 +166,13 @@ def _match(wanted: str, names: list[str]) -> str | None:
     return next((name for name in names if name.strip().lower() == wanted.strip().lower()), None)
 
 
-def _require_train_and_test(
-    names: list[str], roles: Mapping[str, SplitRole], options: Mapping[str, Any], where: object
-) -> None:
-    if "train" not in roles.values():
-        listed = ", ".join(names[:20]) or "none"
-        raise InputError(
-            f'{where} has no train split (its splits: {listed}); name it in the task file: splits = {{ train = "..." }}'
-        )
+def _no_train(names: Sequence[str], where: object) -> str:
+    listed = ", ".join(names[:20]) or "none"
+    return f'{where} has no train split (its splits: {listed}); name it in the task file: splits = {{ train = "..." }}'
+
+
+def _require_test(roles: Mapping[str, SplitRole], options: Mapping[str, Any], where: object) -> None:
+    """Raise ``InputError`` if a val split may be the test split."""
     val = next((name for name, role in roles.items() if role == "val"), None)
     if val is not None and "test" not in roles.values() and "val" not in table_option(options, "splits"):
         raise InputError(

@@ -77,7 +77,7 @@ def list_shards(root: Path, options: Mapping[str, Any]) -> Listing | None:
     if not labelled:
         return None
     notes = [f"{split} in {root} has no labels and is left out" for split in splits if split not in labelled]
-    roles = assign_roles(labelled, options, root)
+    roles, untrainable = assign_roles(labelled, options, root)
     if left_out := [split for split in labelled if split not in roles]:
         notes.append(f"left out {counted(len(left_out), 'split')} of {root}: {named_few(left_out)}")
     places: dict[str, tuple[Path, _Place]] = {}
@@ -91,7 +91,8 @@ def list_shards(root: Path, options: Mapping[str, Any]) -> Listing | None:
     rows = {role: [(path, integers.get(text, text)) for path, text in pairs] for role, pairs in texts.items()}
     signatures = {path: places[path][0] for split in rows.values() for path, _ in split}
     names = _class_names(folder, set(integers.values()))
-    return make_listing(rows, ShardImages(places), root, names=names, notes=notes, signatures=signatures)
+    images = ShardImages(places)
+    return make_listing(rows, images, root, names=names, notes=notes, signatures=signatures, untrainable=untrainable)
 
 
 def _archives(root: Path, suffix: str) -> list[Path]:

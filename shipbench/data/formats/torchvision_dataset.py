@@ -76,11 +76,13 @@ class TorchvisionDataset(ListedSource):
         require_known(options, KEYS, "torchvision")
         kind = _class(location)
         opener = _Opener(location, kind, place(text_option(options, "root") or ".", base), options)
-        roles = opener.roles()
+        roles, untrainable = opener.roles()
         datasets = {split: opener.open(split) for split in roles}
         rows, notes = _rows(location, datasets, roles)
         names = _class_names(next(iter(datasets.values())), rows)
-        return make_listing(rows, TorchvisionImages(datasets), f"torchvision:{location}", names=names, notes=notes)
+        where = f"torchvision:{location}"
+        images = TorchvisionImages(datasets)
+        return make_listing(rows, images, where, names=names, notes=notes, untrainable=untrainable)
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,12 @@ class _Opener:
     root: Path
     options: Mapping[str, Any]
 
-    def roles(self) -> dict[str, SplitRole]:
-        """Return the splits to open and their roles."""
+    def roles(self) -> tuple[dict[str, SplitRole], str]:
+        """Return the splits to open and their roles, and why there is nothing to train on."""
         if "train" in self._parameters():
             return assign_roles(("train", "test"), self.options, f"torchvision:{self.name}")
         if not self._has_split():
-            return {"all": "train"}
+            return {"all": "train"}, ""
         values = table_option(self.options, "splits").values()
         chosen = [str(name) for value in values for name in (value if isinstance(value, list) else [value])]
         names = [*chosen, *(name for name in self._split_names() if name not in chosen)]

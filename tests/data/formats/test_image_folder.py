@@ -144,12 +144,10 @@ def test_links_between_two_folders_are_no_circle(tmp_path: Path) -> None:
     [
         ((*SPLITS, "wasp/1.png"), r"folders named after splits \(test, train\) beside others \(wasp\).*layout = "),
         (("train/a/1.png", "train/b/1.png", "val/a/1.png"), r"a val split \(val\) but no test split; .*splits = "),
-        ((*SPLITS, "test/wasp/1.png"), r"1 class without images in train: wasp \(only in test\)"),
         (("train/a/1.png", "training/a/1.png", "train/b/1.png"), r"several train splits \(train, training\)"),
         (("train/1.png", "test/2.png"), r"test, train in .* hold no class folders"),
         (("train2017/1.png", "val2017/2.png"), r"train2017, val2017 in .* hold no class folders"),
         (("train_images/1.png", "test_images/2.png"), r"test_images, train_images in .* hold no class folders"),
-        (("val/a/1.png", "test/a/1.png"), r"no train split \(its splits: test, val\)"),
         (("ant/1.png",), r"the single class 'ant'"),
         ((*FLAT, "wasp/notes.txt"), r"1 class folder of .* without any image: wasp"),
         (("1.png", "2.png"), r"holds 2 images but no class folders"),
@@ -166,6 +164,19 @@ def test_links_between_two_folders_are_no_circle(tmp_path: Path) -> None:
 def test_a_layout_that_decides_nothing_is_refused(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(tree(tmp_path, *paths))
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ((*SPLITS, "test/wasp/1.png"), r"1 class without images in train: wasp (only in test)"),
+        (("val/a/1.png", "test/a/1.png", "test/b/1.png"), r"no train split (its splits: test, val)"),
+    ],
+)
+def test_what_nothing_can_be_trained_on_is_listed(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
+    listing = read(tree(tmp_path, *paths))
+    assert sum(sizes(listing).values()) == len(paths)
+    assert message in listing.untrainable
 
 
 def test_a_missing_folder_and_an_archive_are_refused(tmp_path: Path) -> None:
