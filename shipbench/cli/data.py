@@ -296,6 +296,8 @@ def _print_summary(summary: TaskSummary) -> None:
             typer.echo(printable(note))
     small, large = ("x".join(map(str, size)) for size in (summary.smallest, summary.largest))
     typer.echo(f"training images: {small} to {large} pixels")
+    for note in summary.conversions:
+        typer.echo(note)
     for name, values in (("mean", summary.mean), ("std", summary.std)):
         typer.echo(f"{name} of the training pixels (red, green, blue): {', '.join(f'{v:.4f}' for v in values)}")
     names = task.class_names or [str(label) for label in range(task.num_classes)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shipbench.data.conversions import conversion_of, transparency_notes
 from shipbench.data.framing import Framing, resize
 from shipbench.data.parallel import stream
 from shipbench.data.types import NativeSplit
@@ -249,14 +250,22 @@ def _decode(files: _Files, decoding: _Decoding, shape: _Shape, checksums: Mappin
     total = sum(len(shape.images(chunk)) for chunk in missing)
     with _Writer(files, shape, checksums) as writer:
 
-        def work(start: int, _: int) -> Sequence[None]:
+        def work(start: int, _: int) -> Sequence[str]:
             chunk = missing[start // _CHUNK]
-            indices = shape.images(chunk)
-            writer.write(chunk, (_stored(decoding.split.open(i), shape, decoding.framing) for i in indices))
-            return [None] * len(indices)
+            marks: list[str] = []
 
-        for _ in stream(work, total, f"decoding {decoding.title}", decoding.jobs, _CHUNK):
-            pass
+            def images() -> Iterator[NDArray[np.uint8]]:
+                for index in shape.images(chunk):
+                    image = decoding.split.open(index)
+                    marks.append(conversion_of(image))
+                    yield _stored(image, shape, decoding.framing)
+
+            writer.write(chunk, images())
+            return marks
+
+        conversions = list(stream(work, total, f"decoding {decoding.title}", decoding.jobs, _CHUNK))
+    for note in transparency_notes(conversions, "decoded image"):
+        say(f"{decoding.title}: {note}")
     # The times of a file tell nothing about changes as recent as these.
     _verified_chunks.cache_clear()
 

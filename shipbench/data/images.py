@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from shipbench.counts import counted
+from shipbench.data.conversions import conversion_to_rgb, mark
 from shipbench.data.types import ImageFormat
 from shipbench.errors import InputError, system_reason
 from shipbench.runtime.file_kinds import impostor
@@ -195,14 +196,20 @@ def _decode(data: bytes, where: object, max_pixels: int, *, upright: bool) -> Im
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a Pillow image to RGB; raise ``ValueError`` for floating-point pixels, which have no 8-bit meaning."""
+    """Convert a Pillow image to RGB and mark it with what that changed (``conversions.conversion_of``).
+
+    Raises ``ValueError`` for floating-point pixels, which have no 8-bit meaning.
+    """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no 8-bit meaning")
+    conversion = conversion_to_rgb(image)
     if image.mode.startswith("I"):
-        return Image.fromarray(_scale_16_bits(np.asarray(image))).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
+        image = Image.fromarray(_scale_16_bits(np.asarray(image)))
+    elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    rgb = image.convert("RGB")
+    mark(rgb, conversion)
+    return rgb
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from shipbench.data.conversions import conversion_notes
 from shipbench.data.images import LOSSY
 from shipbench.data.inspection.evidence import Evidence
 from shipbench.data.inspection.findings import findings
@@ -96,6 +97,11 @@ def unusual_formats(evidence: Evidence) -> list[str]:
     """Note image files that are neither JPEG nor PNG, and the format under which records list them."""
     kinds = {facts.identity.kind for facts in evidence.images.values() if not facts.fault} - {"jpeg", "png", "array"}
     return [f"{kind} images are recorded as {'jpeg' if kind in LOSSY else 'png'}" for kind in sorted(kinds)]
+
+
+def converted_images(evidence: Evidence) -> list[str]:
+    """Note images that are not stored as RGB, and whether they have transparency, which is dropped."""
+    return conversion_notes(facts.conversion for facts in evidence.images.values())
 
 
 def unseen_classes(evidence: Evidence) -> list[str]:

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from PIL import Image
+
+from shipbench.data.conversions import conversion_of
 from shipbench.data.framing import Size
 from shipbench.data.images import ImageIdentity
 from shipbench.data.types import Entry
+from shipbench.errors import InputError
 from shipbench.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """An image's identity, and its width and height in pixels, or the reason why it cannot be decoded."""
+    """An image's identity, and its width and height in pixels, or the reason why it cannot be decoded.
+
+    ``conversion`` says what converting it to RGB changes.
+    """
 
     identity: ImageIdentity
     size: Size | None
     fault: str | None
+    conversion: str = ""
+
+    @classmethod
+    def of(cls, identity: ImageIdentity, decode: Callable[[], Image.Image]) -> ImageFacts:
+        """Return the facts of an image that ``decode`` returns as RGB, or does not with an ``InputError``."""
+        try:
+            image = decode()
+        except InputError as error:
+            return cls(identity, None, str(error))
+        return cls(identity, image.size, None, conversion_of(image))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from shipbench.counts import named_few
-from shipbench.data.images import ImageIdentity
 from shipbench.data.inspection.checks import (
     ALL_LISTED,
     Checks,
     broken_images,
+    converted_images,
     first_few,
     mixed_formats,
     repeated_images,
@@ -23,7 +23,6 @@ from shipbench.data.inspection.evidence import Evidence, ImageFacts
 from shipbench.data.listings import DrawnSource, Listing
 from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, TaskReport
-from shipbench.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,13 @@ def _gather(source: DrawnSource, jobs: int | None) -> ListedEvidence:
     splits = {str(role): entries for role, entries in source.drawing.pools.items() if entries}
     paths = list(dict.fromkeys(entry.path for entries in splits.values() for entry in entries))
     identities = source.identify(paths, jobs)
-    facts = map_items(lambda path: _facts(source, path, identities[path]), paths, f"checking {source.task.name}", jobs)
+
+    def facts_of(path: str) -> ImageFacts:
+        return ImageFacts.of(identities[path], lambda: source.listing.picture(path))
+
+    facts = map_items(facts_of, paths, f"checking {source.task.name}", jobs)
     images = dict(zip(paths, facts, strict=True))
     return ListedEvidence(source.task, source.place, splits, images, source.notes, source.listing)
-
-
-def _facts(source: DrawnSource, path: str, identity: ImageIdentity) -> ImageFacts:
-    try:
-        return ImageFacts(identity, source.listing.picture(path).size, None)
-    except InputError as error:
-        return ImageFacts(identity, None, str(error))
 
 
 def images_in_two_classes(evidence: Evidence) -> list[str]:
@@ -103,5 +99,5 @@ def remarks(evidence: ListedEvidence) -> list[str]:
 _CHECKS: Checks[ListedEvidence] = Checks(
     problems=(broken_images, test_images_in_training, images_in_two_classes),
     warnings=(mixed_formats, validation_images_in_train, repeated_images, classes_without_validation),
-    notes=(remarks, unusual_formats),
+    notes=(remarks, unusual_formats, converted_images),
 )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shipbench.data.conversions import conversion_notes, conversion_of
 from shipbench.data.framing import Size
 from shipbench.data.parallel import map_items
 from shipbench.data.sources import completed, open_source
@@ -26,7 +27,7 @@ class TaskSummary:
 
     ``counts`` are images per class, ``(num_classes,)``, by split. The other four describe the training images at their
     native sizes: ``smallest`` and ``largest`` are ``(width, height)`` in pixels, ``mean`` and ``std`` are per channel
-    (red, green, blue) over all pixels, in [0, 1].
+    (red, green, blue) over all pixels, in [0, 1]. ``conversions`` are sentences about those that are not stored as RGB.
     """
 
     task: Task
@@ -38,11 +39,13 @@ class TaskSummary:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     warning: str = ""
+    conversions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
     size: Size
+    conversion: str
     sums: NDArray[np.float64]
     squares: NDArray[np.float64]
 
@@ -75,10 +78,11 @@ def summarise(task: Task, root: Path | None, jobs: int | None = None) -> TaskSum
         tuple(float(value) for value in mean),
         tuple(float(value) for value in std),
         source.warning,
+        tuple(conversion_notes((item.conversion for item in moments), "training image")),
     )
 
 
 def _moments(image: Image.Image) -> _Moments:
     # From the histogram: the pixels of a photograph as floating-point numbers take sixteen times its memory.
     times, values = np.reshape(image.histogram(), (3, 256)), np.arange(256) / 255
-    return _Moments(image.size, times @ values, times @ values**2)
+    return _Moments(image.size, conversion_of(image), times @ values, times @ values**2)

@@ -148,6 +148,7 @@ CHECKS: Checks[VtabEvidence] = Checks(
         windows_line_endings,
         paths_with_spaces,
         common.unusual_formats,
+        common.converted_images,
         common.unseen_classes,
     ),
 )

@@ -12,7 +12,6 @@ from shipbench.data.parallel import map_items
 from shipbench.data.scanning import scan_images
 from shipbench.data.vtab.folder import ROLES, UNION, find_task, folders_of, with_union_divided
 from shipbench.data.vtab.split_files import SplitFile, parse_split
-from shipbench.errors import InputError
 from shipbench.tasks import Task
 
 SPLIT_FILES: tuple[str, ...] = (*ROLES[:2], UNION, "test")
@@ -55,7 +54,4 @@ def gather(task: Task, base: Path, jobs: int | None) -> VtabEvidence:
 
 def _read_facts(file: Path) -> ImageFacts:
     data = read_bytes(file)
-    try:
-        return ImageFacts(identify_bytes(data), decode(data, file).size, None)
-    except InputError as error:
-        return ImageFacts(identify_bytes(data), None, str(error))
+    return ImageFacts.of(identify_bytes(data), lambda: decode(data, file))
