@@ -27,7 +27,8 @@ class TrackedRun:
     """A run as a tracker shows it before it starts.
 
     ``config`` holds the method, the task and the other facts of the spec under the names that the record gives them,
-    and each setting as ``cfg.*``. A ``fresh`` run starts from its first epoch even if the tracker knows its id.
+    and each setting as ``cfg.*``. A ``fresh`` run has a curve of its own even if the tracker knows its id, because it
+    trains from its first epoch.
     """
 
     run_id: str
@@ -95,6 +96,6 @@ class Tracker(Protocol):
     def open(self, run: TrackedRun) -> OpenRun:
         """Start a run, or continue the one with this id unless the run is ``fresh``.
 
-        Several runs may be open at once.
+        Called at the first epoch of a run, or at its end if it fails before. Several runs may be open at once.
         """
         ...

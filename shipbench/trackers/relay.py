@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from queue import Full, Queue
 
@@ -86,6 +87,8 @@ class _Feed:
     ) -> None:
         self.name, self.tracker, self.runs, self.results, self.say = name, tracker, runs, results, say
         self.queue: Queue[Event | None] = Queue(CAPACITY)
+        # The notes of each run that has started and is not open yet.
+        self.unopened: dict[str, list[str]] = {}
         self.open: dict[str, OpenRun] = {}
         self.epochs: dict[str, int] = {}
         self.stopped = False
@@ -136,20 +139,36 @@ class _Feed:
             self._stop(f"failed ({one_line(error, 200)})")
 
     def _pass_on(self, event: Event) -> None:
+        if isinstance(event, EpochDone | Finished) and event.run_id in self.unopened:
+            self._open(event)
         match event:
             case Started(run_id) if run_id not in self.open:
-                self.open[run_id] = self.tracker.open(self.runs[run_id])
+                self.unopened.setdefault(run_id, [])
             case EpochDone(run_id) if run_id in self.open:
                 self._log(event)
+            case Note(str(run_id), text) if run_id in self.unopened:
+                self.unopened[run_id].append(text)
             case Note(str(run_id), text) if run_id in self.open:
                 self.open[run_id].note(text)
             case Finished(run_id, record) if run_id in self.open:
                 self.open.pop(run_id).finish(outcome(record, self.results))
+            case Lost(run_id) if run_id in self.unopened:
+                del self.unopened[run_id]
             case Lost(run_id) if run_id in self.open:
                 self.open.pop(run_id).close()
             case _:
                 # A note about the machine, or a run that another process executes and tracks.
                 pass
+
+    def _open(self, event: EpochDone | Finished) -> None:
+        """Open a run at its first epoch, which tells whether it continues from a checkpoint, or at its end."""
+        run = self.runs[event.run_id]
+        if isinstance(event, EpochDone) and event.epoch == 0:
+            run = replace(run, fresh=True)
+            self.epochs.pop(run.run_id, None)
+        opened = self.open[run.run_id] = self.tracker.open(run)
+        for text in self.unopened.pop(run.run_id):
+            opened.note(text)
 
     def _log(self, event: EpochDone) -> None:
         """Log an epoch, unless it is repeated: a run whose worker died continues from its last checkpoint."""

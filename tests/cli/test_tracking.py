@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from shipbench import load_results
+from shipbench import RunSpec, load_results
+from shipbench.runs import checkpoints
 from shipbench.runtime import plug_ins
+from shipbench.runtime.version import VERSION
 from tests.cli.builders import plug_in
 from tests.conftest import Shipbench
 from tests.data.builders import vtab_tree
+from tests.training.interruptions import interrupted
 
 TINY = ("--backbone", "test_vit", "--checkpoint", "random", "--set", "image_size=64", "--epochs", "2", "--tasks", "dtd")
 # The command line with one more command, which trains nothing, and little patience.
@@ -22,7 +25,7 @@ import threading
 from pathlib import Path
 
 from shipbench.cli import app, main
-from shipbench.events import Started
+from shipbench.events import EpochDone, Started
 from shipbench.runtime.console import say
 from shipbench.trackers.interface import TrackedRun
 from shipbench.trackers.relay import Relay
@@ -41,6 +44,7 @@ class Tracker:
 def follow():
     with Relay({"it": Tracker()}, {"a1": TrackedRun("a1", "a run")}, Path("r"), say, grace=0.1) as relay:
         relay(Started("a1"))
+        relay(EpochDone("a1", 0, 1, 0.5, 0.1, 2.0, 100))
 
 main()
 """
@@ -193,13 +197,47 @@ def test_a_tracker_learns_every_run_and_one_that_raises_ends_none(
     assert outcome.err.count("raising failed (no place); nothing more is sent there") == 1
     (record,) = load_results(tmp_path / "r").to_dict("records")
     (_, run_id, _, config, fresh), *_, (_, finished) = calls = json.loads((tmp_path / "r" / "calls.json").read_text())
-    assert (run_id, finished, fresh) == (record["run_id"], record["run_id"], False)
+    assert (run_id, finished, fresh) == (record["run_id"], record["run_id"], True)
     names = ("method", "task", "suite", "seed", "protocol", "backbone_sha256", "data_fingerprint", "cfg.epochs")
     assert {name: config[name] for name in names} == {name: record[name] for name in names}
     assert [(call[1], "test_acc" in call[2]) for call in calls[1:-1]] == [(1, False), (2, True)]
     assert f"{run_id} [1/1] " in outcome.err
-    assert shipbench(*line, "--force").code == 0
-    assert json.loads((tmp_path / "r" / "calls.json").read_text())[0][-1] is True
+
+    def fail(*_: object) -> None:
+        raise OSError("no such image")
+
+    # With --force, a run that fails before its first epoch is a new curve too.
+    monkeypatch.setattr("shipbench.engine.attempt.prepare", fail)
+    assert shipbench(*line, "--force").code == 1
+    (*_, fresh), (_, finished) = json.loads((tmp_path / "r" / "calls.json").read_text())
+    assert (fresh, finished) == (True, run_id)
+
+
+@pytest.mark.parametrize(
+    ("release", "fresh", "epochs"), [(VERSION, False, [2]), ("0.0.1", True, [1, 2])], ids=["continues", "starts over"]
+)
+def test_a_run_is_fresh_to_trackers_if_its_checkpoint_is_not_used(
+    shipbench: Shipbench,
+    line: tuple[object, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    release: str,
+    fresh: bool,
+    epochs: list[int],
+) -> None:
+    monkeypatch.setenv("SHIPBENCH_CHECKPOINT_SECONDS", "0")
+    monkeypatch.syspath_prepend(plug_in(tmp_path / "recording", "recording", RECORDING))
+    overrides = {"image_size": 64, "epochs": 2}
+    spec = RunSpec(
+        "linear", "dtd", data=tmp_path / "data", backbone="test_vit", checkpoint="random", overrides=overrides
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "VERSION", release)
+        interrupted(spec, tmp_path / "r", 1)
+    assert shipbench(*line, "--track", "recording").code == 0
+    opened, *logged, _ = json.loads((tmp_path / "r" / "calls.json").read_text())
+    assert opened[-1] is fresh
+    assert [call[1] for call in logged] == epochs
 
 
 def test_a_hanging_tracker_does_not_hold_the_process() -> None:

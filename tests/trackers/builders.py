@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from shipbench.events import EpochDone, Event, Finished, Note, Started
 from shipbench.record import RunRecord
 from shipbench.results.store import RunTables, Store
 from shipbench.trackers.interface import TrackedRun, Tracker
+from shipbench.trackers.outcome import outcome
 from shipbench.trackers.relay import Relay
 from tests.results.test_store import make_record
 
 RUN = TrackedRun("a1", "ship on dtd, seed 0", {"method": "ship", "seed": 0, "protocol": "final", "cfg.lr": 0.01})
+CURVE = [(1, 0.01), (2, 0.02), (3, 0.03)]
+"""The epochs and the accuracies of a whole run."""
 AFFINITY = json.dumps([[1.0, 0.5], [0.5, 1.0]])
 
 
@@ -49,6 +53,16 @@ def interrupted_then_finished(make: Callable[[], Tracker], results: Path) -> Run
             listen(event)
     assert not [line for line in lines if "nothing more is sent" in line], lines
     return record
+
+
+def failed_from_the_start(tracker: Tracker, results: Path) -> None:
+    """Send a run that starts again and fails after an epoch."""
+    opened = tracker.open(replace(RUN, fresh=True))
+    opened.note("11 levels")
+    opened.note("12 levels")
+    opened.log(1, {"test_acc": 0.01})
+    record = stored_record(results, status="failed", error="out of memory")
+    opened.finish(outcome(record, results))
 
 
 def relay(tracker: Tracker, results: Path, lines: list[str], *, grace: float = 60.0) -> Relay:

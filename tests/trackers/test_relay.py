@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shipbench.events import Finished, Lost, Note, Started
+from shipbench.events import Finished, Listener, Lost, Note, Started
 from shipbench.results.store import RunTables, Store
 from shipbench.runtime import exits
 from shipbench.trackers import relay as relay_module
@@ -37,7 +37,7 @@ class Recorder:
         pass
 
     def open(self, run: TrackedRun) -> OpenRun:
-        self.calls.append(("open", run.run_id))
+        self.calls.append(("open", run.run_id, run.fresh))
         return self
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -65,6 +65,12 @@ class Hanging(Recorder):
         return self
 
 
+def train(listen: Listener) -> None:
+    """Send the start of a run and its first epoch, at which a tracker opens it."""
+    for event in (Started("a1"), *epochs(1, 1)):
+        listen(event)
+
+
 @pytest.fixture(autouse=True)
 def _this_process_ends_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exits, "_expected", [])
@@ -80,7 +86,7 @@ def test_every_event_of_a_run(tmp_path: Path) -> None:
             listen(event)
     values = {"train_loss": 1.0, "learning_rate": 0.1, "train_images_per_second": 50.0, "test_acc": 0.01}
     assert tracker.calls == [
-        ("open", "a1"),
+        ("open", "a1", True),
         ("note", "12 levels"),
         ("log", 1, values),
         ("log", 2, {**values, "train_loss": 0.5, "test_acc": 0.02}),
@@ -102,13 +108,52 @@ def test_the_tracker_of_the_documentation_writes_a_line_for_each_event(tmp_path:
     assert [line.partition(": ")[0] for line in written] == ["a1 12 levels", "a1 epoch 1", "a1 epoch 2", "a1 done"]
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_only_a_run_that_trains_from_its_first_epoch_is_fresh(first: int, tmp_path: Path) -> None:
+    tracker = Recorder()
+    with relay(tracker, tmp_path, []) as listen:
+        for event in (Started("a1"), *epochs(first, 3)):
+            listen(event)
+    assert tracker.calls[0] == ("open", "a1", first == 1)
+    assert [call[1] for call in tracker.calls if call[0] == "log"] == list(range(first, 4))
+
+
+def test_a_run_that_comes_back_and_starts_over_has_all_of_its_epochs(tmp_path: Path) -> None:
+    tracker = Recorder()
+    with relay(tracker, tmp_path, []) as listen:
+        for event in (Started("a1"), *epochs(1, 2), Lost("a1"), Started("a1"), *epochs(1, 3)):
+            listen(event)
+    assert [call[:2] for call in tracker.calls] == [
+        *[("open", "a1"), ("log", 1), ("log", 2), ("close",)],
+        *[("open", "a1"), ("log", 1), ("log", 2), ("log", 3), ("close",)],
+    ]
+
+
 @pytest.mark.parametrize("end", [[], [Lost("a1")]], ids=["interrupted", "taken over"])
 def test_a_run_without_an_end_is_closed(end: list[Lost], tmp_path: Path) -> None:
     tracker = Recorder()
     with relay(tracker, tmp_path, []) as listen:
-        for event in (Started("a1"), *end):
+        for event in (Started("a1"), *epochs(2, 2), *end):
             listen(event)
-    assert tracker.calls == [("open", "a1"), ("close",)]
+    assert [call[0] for call in tracker.calls] == ["open", "log", "close"]
+
+
+@pytest.mark.parametrize("end", [[], [Lost("a1")]], ids=["interrupted", "taken over"])
+def test_a_run_that_stops_before_its_first_epoch_is_not_sent(end: list[Lost], tmp_path: Path) -> None:
+    tracker = Recorder()
+    with relay(tracker, tmp_path, []) as listen:
+        for event in (Started("a1"), Note("a1", "12 levels"), *end):
+            listen(event)
+    assert tracker.calls == []
+
+
+def test_a_run_that_fails_before_its_first_epoch_is_sent_with_its_notes(tmp_path: Path) -> None:
+    tracker, record = Recorder(), stored_record(tmp_path, status="failed", error="no such image")
+    with relay(tracker, tmp_path, []) as listen:
+        for event in (Started("a1"), Note("a1", "12 levels"), Finished("a1", record)):
+            listen(event)
+    assert tracker.calls[:2] == [("open", "a1", False), ("note", "12 levels")]
+    assert [call[0] for call in tracker.calls[2:]] == ["finish"]
 
 
 def test_a_run_of_another_process_is_left_to_it(tmp_path: Path) -> None:
@@ -168,7 +213,7 @@ def test_hanging_trackers_share_the_grace(tmp_path: Path) -> None:
     lines: list[str] = []
     before = time.monotonic()
     with Relay({f"it-{n}": Hanging() for n in range(40)}, {"a1": RUN}, tmp_path, lines.append, grace=0.5) as listen:
-        listen(Started("a1"))
+        train(listen)
     # One after the other, they would take 20 seconds.
     assert time.monotonic() - before < 10
     assert len(lines) == 40
@@ -219,7 +264,7 @@ def test_a_stopped_command_waits_less(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def stop() -> None:
         with relay(Hanging(), tmp_path, lines) as listen:
-            listen(Started("a1"))
+            train(listen)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -235,7 +280,7 @@ def test_an_interruption_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(relay_module, "SILENT_SECONDS", 0.1)
     before = sys.stdout
     with pytest.raises(KeyboardInterrupt), Relay({"it": Hanging()}, {"a1": RUN}, tmp_path, interrupt) as listen:
-        listen(Started("a1"))
+        train(listen)
     assert sys.stdout is before
     # The library may hang at the end of the process too.
     assert exits._expected
@@ -259,7 +304,7 @@ def test_what_a_tracker_prints_stays_off_standard_output(tmp_path: Path, capsys:
 
     with relay(Talkative(), tmp_path, []) as listen:
         print("a result")
-        listen(Started("a1"))
-        listen(Note("a1", "x"))
+        for event in (Started("a1"), Note("a1", "x"), *epochs(1, 1)):
+            listen(event)
     assert capsys.readouterr().out == "a result\n"
     assert sys.stdout.writable()
