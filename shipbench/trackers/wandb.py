@@ -14,6 +14,7 @@ from shipbench.trackers.interface import PROJECT, Outcome, TrackedRun, TrackerOp
 from shipbench.trackers.registry import require_library
 
 _INTERRUPTED = 130
+_REMEDY = "run 'wandb login', or set WANDB_MODE=offline"
 
 
 class WandbTracker:
@@ -23,16 +24,20 @@ class WandbTracker:
         self.folder = Path(os.environ.get("WANDB_DIR") or options.results)
         self.project = os.environ.get("WANDB_PROJECT") or PROJECT
         self.mode: Any = os.environ.get("WANDB_MODE") or None
-        self.offline = self.mode not in (None, "online", "run", "shared")
         self.url = ""
+
+    @property
+    def offline(self) -> bool:
+        """Whether runs need no account: offline, or disabled."""
+        return self.mode not in (None, "online", "run", "shared")
 
     @property
     def where(self) -> str:
         """The address of the project, or the command that sends offline runs."""
         if self.mode == "disabled":
-            return "WANDB_MODE=disabled sends and keeps nothing"
+            return "the mode 'disabled' sends and keeps nothing"
         if not self.offline:
-            return self.url
+            return self.url or f"project {self.project!r}"
         return f"wandb sync {shlex.quote(str(self.folder))}/wandb/offline-*"
 
     @staticmethod
@@ -48,11 +53,14 @@ class WandbTracker:
         import wandb
 
         try:
-            wandb.login()
+            # Files hold what "wandb offline" and "wandb disabled" have set.
+            self.mode = self.mode or wandb.setup().settings.mode
+            # In a terminal, the library would ask for an account.
+            logged_in = self.offline or wandb.login(prompt=False)
         except Exception as error:
-            raise InputError(
-                f"--track wandb cannot log in ({one_line(error, 120)}); run 'wandb login', or set WANDB_MODE=offline"
-            ) from error
+            raise InputError(f"--track wandb cannot log in ({one_line(error, 120)}); {_REMEDY}") from error
+        if not logged_in:
+            raise InputError(f"--track wandb is not logged in; {_REMEDY}")
 
     def open(self, run: TrackedRun) -> _WandbRun:
         """Start the run with this id, or continue it."""

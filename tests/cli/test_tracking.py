@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -137,8 +138,16 @@ def test_a_missing_library_names_its_extra(
     assert not (tmp_path / "r").exists()
 
 
+class Keyboard(io.StringIO):
+    """Standard input of a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [False, True])
 def test_wandb_without_an_account(
-    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shipbench: Shipbench, line: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     wandb = pytest.importorskip("wandb", reason="the extra shipbench[wandb] is not installed")
     # Another test may have set it up offline.
@@ -147,9 +156,14 @@ def test_wandb_without_an_account(
     monkeypatch.setenv("WANDB_MODE", "online")
     for name in ("WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(name, raising=False)
+    if terminal:
+        monkeypatch.setenv("TERM", "xterm")
+        # The library's third choice is not to log in.
+        monkeypatch.setattr(sys, "stdin", Keyboard("3\n"))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     outcome = shipbench(*line, "--track", "wandb")
     assert outcome.code == 2
-    assert "run 'wandb login', or set WANDB_MODE=offline" in outcome.err
+    assert outcome.err == ("error: --track wandb is not logged in; run 'wandb login', or set WANDB_MODE=offline\n")
 
 
 def test_mlflow_without_a_place(

@@ -66,6 +66,8 @@ PLACES = (
             {"WANDB_MODE": "dryrun", "WANDB_DIR": "elsewhere"},
             "wandb sync elsewhere/wandb/offline-*",
         ),
+        # No run has been opened.
+        (WandbTracker, {"WANDB_PROJECT": "mine"}, "project 'mine'"),
         (MlflowTracker, {}, "experiment 'shipbench' at sqlite:///mlflow.db"),
         (
             MlflowTracker,

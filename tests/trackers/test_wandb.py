@@ -70,7 +70,7 @@ def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
     monkeypatch.delenv("WANDB_DIR", raising=False)
     for mode, place in (
         ("online", "https://wandb.test/it"),
-        ("disabled", "WANDB_MODE=disabled sends and keeps nothing"),
+        ("disabled", "the mode 'disabled' sends and keeps nothing"),
     ):
         monkeypatch.setenv("WANDB_MODE", mode)
         tracker = WandbTracker(TrackerOptions(tmp_path))
@@ -84,6 +84,37 @@ def test_wandb_online_continues_the_run_of_an_id_unless_it_is_fresh(
     for call in calls:
         assert (call["project"], call["name"], call["dir"]) == ("mine", RUN.title, tmp_path)
         assert call["config"] == RUN.config
+
+
+@pytest.mark.parametrize(
+    ("mode", "where"),
+    [
+        ("offline", "wandb sync {folder}/r/wandb/offline-*"),
+        ("disabled", "the mode 'disabled' sends and keeps nothing"),
+    ],
+)
+def test_a_mode_in_a_settings_file_needs_no_account(
+    wandb: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    mode: str,
+    where: str,
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    # The library keeps what it has read before.
+    wandb.teardown()
+    # What "wandb offline" and "wandb disabled" write.
+    Path("wandb").mkdir()
+    Path("wandb", "settings").write_text(f"[default]\nmode = {mode}\n")
+    tracker = WandbTracker(TrackerOptions(tmp_path / "r"))
+    tracker.check()
+    wandb.teardown()
+    assert tracker.where == where.format(folder=tmp_path)
+    assert "Unable to verify login" not in capfd.readouterr().err
 
 
 def wandb_sessions(folder: Path) -> list[Path]:
