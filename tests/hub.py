@@ -55,8 +55,8 @@ class Hub:
 
     @property
     def asked(self) -> list[str]:
-        """The method and the path of every request."""
-        return [f"{method} {path}" for method, path, _ in self.requests]
+        """The method and the path of every request, except those that the client makes by itself once a day."""
+        return [f"{method} {path}" for method, path, _ in self.requests if path != "/api/agent-harnesses"]
 
     def downloads(self) -> list[str | None]:
         """Return the ``Range`` header of every GET of a file."""

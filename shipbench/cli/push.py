@@ -58,7 +58,7 @@ def push(
     weights_of(store, record)
     checkpoint = checkpoint_to_rebuild(record, checkpoint)
     if not dry_run:
-        hub.check_may_write(repo)
+        hub.check_may_write(repo, ("model", "dataset") if with_results else ("model",))
     with tempfile.TemporaryDirectory(prefix="shipbench-push-") as folder:
         from shipbench.runs.publication import model_upload, results_upload
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ RepoType: TypeAlias = Literal["model", "dataset"]
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _LONGEST = 96
 _WRITING = ("write", "admin", "contributor")
+_KINDS: Mapping[RepoType, str] = {"model": "the model", "dataset": "the data set"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def check_name(repo: str) -> None:
         )
 
 
-def check_may_write(repo: str) -> None:
-    """Ask the hub whether the token at hand may write to ``repo``.
+def check_may_write(repo: str, repo_types: Sequence[RepoType]) -> None:
+    """Ask the hub whether the token at hand may write to the repositories of ``repo_types`` called ``repo``.
 
     Raises ``InputError`` without a token, for a token that the hub does not accept, for one that may only read, and for
     a user or organisation that is not the token's; ``ShipbenchError`` if the hub cannot be reached.
@@ -82,10 +83,11 @@ def check_may_write(repo: str) -> None:
     with _explained(f"cannot ask the hub about the token for {repo}"):
         account = _api().whoami()
     _refuse_other_owner(repo, account)
-    if not _token_may_write(repo, account):
+    refused = [_KINDS[kind] for kind in repo_types if not _token_may_write(repo, kind, account)]
+    if refused:
         raise InputError(
-            f"the token of {account['name']} has no write permission for {repo}; make one that has at "
-            "huggingface.co/settings/tokens"
+            f"the token of {account['name']} has no write permission for {' and '.join(refused)} {repo}; make one that "
+            "has at huggingface.co/settings/tokens"
         )
 
 
@@ -101,14 +103,20 @@ def _refuse_other_owner(repo: str, account: Mapping[str, Any]) -> None:
     )
 
 
-def _token_may_write(repo: str, account: Mapping[str, Any]) -> bool:
+def _token_may_write(repo: str, repo_type: RepoType, account: Mapping[str, Any]) -> bool:
     """Return whether the token may write; a kind of token without a role is left to the hub to judge."""
     token = account.get("auth", {}).get("accessToken", {})
     if token.get("role") != "fineGrained":
         return token.get("role") != "read"
     scopes = token.get("fineGrained", {}).get("scoped", ())
-    places = (repo, f"models/{repo}", repo.split("/")[0])
-    return any("repo.write" in scope["permissions"] for scope in scopes if scope["entity"].get("name") in places)
+    return any("repo.write" in scope["permissions"] and _covers(scope["entity"], repo, repo_type) for scope in scopes)
+
+
+def _covers(entity: Mapping[str, Any], repo: str, repo_type: RepoType) -> bool:
+    """Return whether an entity is the repository or its owner; one without a type is left to the hub to judge."""
+    of_this_type = entity.get("type", repo_type) == repo_type
+    places = (repo.split("/")[0], f"{repo_type}s/{repo}", *([repo] if of_this_type else []))
+    return entity.get("name") in places
 
 
 def upload(commit: Upload, *, private: bool = False) -> None:

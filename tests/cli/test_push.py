@@ -137,10 +137,11 @@ def test_a_dry_run_contacts_no_hub_and_prints_the_card(
     assert not hub.requests
 
 
-def scoped(name: str, *permissions: str) -> dict[str, object]:
-    """Describe a token with permissions for one user or repository."""
-    scope = {"entity": {"name": name}, "permissions": list(permissions)}
-    return {"token": {"role": "fineGrained", "fineGrained": {"scoped": [scope]}}}
+def scoped(*names: str, may: str = "repo.write") -> dict[str, object]:
+    """Describe a token with a permission for users and repositories, given as ``TYPE NAME``."""
+    pairs = [name.split() for name in names]
+    scopes = [{"entity": {"type": kind, "name": name}, "permissions": ["repo.read", may]} for kind, name in pairs]
+    return {"token": {"role": "fineGrained", "fineGrained": {"scoped": scopes}}}
 
 
 @pytest.mark.parametrize(
@@ -150,8 +151,9 @@ def scoped(name: str, *permissions: str) -> dict[str, object]:
         ("some one/insects", {}, "is not USER/REPO"),
         ("someone/a--b", {}, "is not USER/REPO"),
         ("someone/insects", {"token": {"role": "read"}}, "the token of someone has no write permission"),
-        ("someone/insects", scoped("else", "repo.write"), "the token of someone has no write permission"),
-        ("someone/insects", scoped("someone", "repo.content.read"), "the token of someone has no write permission"),
+        ("someone/insects", scoped("user else"), "the token of someone has no write permission"),
+        ("someone/insects", scoped("user someone", may="x"), "has no write permission for the model someone/insects;"),
+        ("someone/insects", scoped("dataset someone/insects"), "no write permission for the model someone/insects;"),
         ("other/insects", {}, "who is not a member of other; push to someone/insects"),
         ("lab/insects", {"organisations": {"lab": "read"}}, "someone may only read in the organisation lab"),
         ("someone/insects", {"refused": {"whoami": 401}}, "the hub does not accept the token"),
@@ -166,6 +168,23 @@ def test_what_may_not_be_written_is_refused_before_an_upload(
     assert (outcome.code, message in outcome.err) == (2, True), outcome.err
     assert outcome.err.count("\n") == 1
     assert set(hub.asked) <= {"GET /api/whoami-v2"}
+
+
+def test_a_token_for_the_model_alone_uploads_neither_it_nor_the_results(
+    shipbench: Shipbench, trained: Trained, hub: Hub
+) -> None:
+    command = ("push", trained.runs["lora"], "someone/a", "--results", trained.results, "--checkpoint", "random")
+    for scopes, message in (
+        (("model someone/a", "dataset someone/other"), "for the data set someone/a;"),
+        (("space someone/a",), "for the model and the data set someone/a;"),
+    ):
+        hub.token = scoped(*scopes)["token"]
+        outcome = shipbench(*command, "--with-results")
+        assert (outcome.code, f"has no write permission {message}" in outcome.err) == (2, True), outcome.err
+        assert not hub.repositories
+    for scopes in (("model someone/a", "dataset someone/a"), ("user someone",)):
+        hub.token = scoped(*scopes)["token"]
+        hub_client.check_may_write("someone/a", ("model", "dataset"))
 
 
 def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_an_upload(
@@ -187,11 +206,13 @@ def test_a_missing_token_a_missing_run_and_an_unusable_model_are_refused_before_
 def test_organisations_and_scoped_tokens_that_may_write_are_accepted(
     shipbench: Shipbench, trained: Trained, hub: Hub
 ) -> None:
-    scope: dict[str, Any] = {"permissions": ["repo.content.read", "repo.write"]}
     hub.organisations = {"lab": "contributor"}
-    hub.token = {"role": "fineGrained", "fineGrained": {"scoped": [scope]}}
-    for entity, repo in (("lab", "lab/insects"), ("someone/own", "someone/own"), ("models/lab/bugs", "lab/bugs")):
-        scope["entity"] = {"name": entity}
+    for entity, repo in (
+        ("org lab", "lab/insects"),
+        ("model someone/own", "someone/own"),
+        ("model models/lab/bugs", "lab/bugs"),
+    ):
+        hub.token = scoped(entity)["token"]
         outcome = shipbench(
             *("push", trained.runs["lora"], repo, "--results", trained.results, "--checkpoint", "random")
         )
@@ -202,7 +223,7 @@ def test_organisations_and_scoped_tokens_that_may_write_are_accepted(
 @pytest.mark.parametrize("role", ["write", "admin", "contributor"])
 def test_every_role_that_may_write_in_an_organisation_is_accepted(hub: Hub, role: str) -> None:
     hub.organisations = {"lab": role}
-    hub_client.check_may_write("lab/insects")
+    hub_client.check_may_write("lab/insects", ("model",))
     assert hub.asked == ["GET /api/whoami-v2"]
 
 
