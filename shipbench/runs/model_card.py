@@ -166,8 +166,16 @@ def _use(card: Card) -> str:
         example = _PROGRAM.format(**values, framed=framed, torch=version("torch"))
     weights = checkpoint_to_predict(record)
     option = f" --checkpoint {shlex.quote(weights)}" if weights else ""
-    command = f"```sh\npip install shipbench\nshipbench predict hf:{card.repo} photo.jpg{option}\n```\n"
+    command = f"```sh\n{_installation(record)}\nshipbench predict hf:{card.repo} photo.jpg{option}\n```\n"
     return f"{_classes(card)}\n{example}\n{_DEEP}\nWith shipbench:\n\n{command}"
+
+
+def _installation(record: RunRecord) -> str:
+    """Return the command that installs shipbench and what the method of a run needs beside it."""
+    packages = ["shipbench[peft]" if record.peft_version else "shipbench"]
+    if record.method_package:
+        packages.append(record.method_package.rpartition(" ")[0])
+    return f"pip install {shlex.join(packages)}"
 
 
 def _classes(card: Card) -> str:
@@ -207,11 +215,13 @@ def _protocol(card: Card) -> str:
 
 
 def _software(record: RunRecord) -> str:
+    plug_in, _, plug_in_release = record.method_package.rpartition(" ")
     versions = {
         "shipbench": record.shipbench_version,
         "torch": record.torch_version,
         "timm": record.timm_version,
         "peft": record.peft_version,
+        plug_in: plug_in_release,
     }
     return ", ".join(f"{name} {release}" for name, release in versions.items() if release)
 

@@ -237,6 +237,23 @@ def test_the_card_prints_every_name_and_command_as_it_is(trained: Trained) -> No
     assert "\nshipbench predict hf:someone/a photo.jpg\n" in text
 
 
+@pytest.mark.parametrize(
+    ("packages", "installed", "software"),
+    [
+        ({}, "shipbench", ""),
+        ({"peft_version": "0.20.0"}, "'shipbench[peft]'", ", peft 0.20.0"),
+        ({"method_package": "cosine-probe 0.1.0"}, "shipbench cosine-probe", ", cosine-probe 0.1.0"),
+    ],
+)
+def test_the_card_installs_what_the_method_needs(
+    trained: Trained, packages: dict[str, str], installed: str, software: str
+) -> None:
+    record = replace(record_of(trained), **packages)
+    text = model_card(Card("someone/a", record, None, licence_of("test_vit", "random"), True, "squash", ()))
+    assert f"```sh\npip install {installed}\nshipbench predict hf:someone/a " in text
+    assert f"timm {record.timm_version}{software} |" in text
+
+
 @pytest.mark.parametrize("how", ["squash", "crop"])
 def test_the_card_of_a_program_frames_photographs_as_predict_does(trained: Trained, how: Resize) -> None:
     licence = licence_of("test_vit", "random")
