@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from shipbench.errors import InputError
 from shipbench.methods import AdaptedMethod, Grid, SettingValue
-from shipbench.published import published_settings
+from shipbench.published import PUBLISHED_SUITE, published_settings
 
 if TYPE_CHECKING:
     from shipbench.tasks import Task
@@ -50,7 +50,7 @@ class PublishedMethod(AdaptedMethod):
         """
         if recipe != "published":
             return {}
-        if task.suite != "vtab-1k":
+        if task.suite != PUBLISHED_SUITE:
             raise InputError(f"{self.name} has no published settings for {task.name}; use --recipe default")
         by_task = published_settings().get(self.name)
         return {**self.published, **(by_task[task.name] if by_task else {})}

@@ -15,6 +15,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+PUBLISHED_SUITE = "vtab-1k"
+"""The suite that all published rows, runs and settings are of."""
+
 # Recipes (method, recipe) whose authors chose the settings by test accuracy: ship_results.json states it for SHIP,
 # and RepAdapter's scripts search the scale with the evaluation on the test split.
 CHOSEN_ON_TEST = frozenset({("ship", "published"), ("repadapter", "published"), ("repadapter-attn", "published")})

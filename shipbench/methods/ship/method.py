@@ -46,10 +46,10 @@ class ShipMethod(Method):
         """Return the authors' training recipe and settings for ``task`` under ``"published"``, else nothing."""
         if recipe != "published":
             return {}
-        from shipbench.published import published_ship_runs
+        from shipbench.published import PUBLISHED_SUITE, published_ship_runs
 
         run = published_ship_runs().get(task.name)
-        if run is None or task.suite != "vtab-1k":
+        if run is None or task.suite != PUBLISHED_SUITE:
             raise InputError(f"SHIP has no published settings for {task.name}; use --recipe default")
         return {
             "lr": run.lr,

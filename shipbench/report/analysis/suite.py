@@ -10,6 +10,7 @@ from functools import cached_property
 import pandas as pd
 
 from shipbench.counts import counted
+from shipbench.published import PUBLISHED_SUITE
 from shipbench.record import MEAN_PER_CLASS, SEED_UNKNOWN
 from shipbench.report.analysis.agreement import Agreement, agreement
 from shipbench.report.analysis.arms import Arm
@@ -31,8 +32,6 @@ from shipbench.report.document import Caption
 from shipbench.report.wording.captions import caption, footer
 from shipbench.report.wording.names import suite_name, task_name
 from shipbench.report.wording.text import joined, slug
-
-_PUBLISHED_SUITE = "vtab-1k"
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,8 +243,8 @@ class SuiteView:
 
     @cached_property
     def published_matches(self) -> list[PublishedMatch]:
-        """The published rows to show; only VTAB-1k has any."""
-        return published_matches(self.study, self.arms, self.published) if self.suite == _PUBLISHED_SUITE else []
+        """The published rows to show; other suites than theirs have none."""
+        return published_matches(self.study, self.arms, self.published) if self.suite == PUBLISHED_SUITE else []
 
     @cached_property
     def ablations(self) -> list[Ablation]:
