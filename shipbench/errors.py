@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 Value = TypeVar("Value")
+Default = TypeVar("Default")
 
 
 class ShipbenchError(Exception):
@@ -55,6 +56,18 @@ def check_all(checks: Iterable[Callable[[], Value]]) -> list[Value]:
     if problems:
         raise InputError(*problems)
     return values
+
+
+def value_of(check: Callable[[], Value], instead: Default, problems: list[str]) -> Value | Default:
+    """Return what ``check`` returns; if it raises ``InputError``, add its problems to ``problems`` and return ``instead``.
+
+    For checks whose results further checks need; ``check_all`` is shorter for all others.
+    """
+    try:
+        return check()
+    except InputError as error:
+        problems.extend(error.problems)
+        return instead
 
 
 def one_line(error: BaseException, limit: int = 500) -> str:

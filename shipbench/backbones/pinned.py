@@ -52,6 +52,12 @@ def no_stochastic_depth(name: str, rate: float) -> str:
     return f"backbone {name!r} has no stochastic depth, but drop_path is {rate:g}; add --set drop_path=0"
 
 
+def check_checkpoint(checkpoint: str | None) -> None:
+    """Raise ``InputError`` for a checkpoint that is neither a file nor random; None stands for the hub's weights."""
+    if checkpoint is not None and checkpoint != RANDOM:
+        require_checkpoint(Path(checkpoint))
+
+
 def require_checkpoint(path: Path) -> None:
     """Raise ``InputError`` unless ``path`` is a file."""
     if not path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -13,16 +14,17 @@ from shipbench.cli import completion, next_steps, options
 from shipbench.cli.documents import print_document, record_row
 from shipbench.cli.layout import make_table, printable
 from shipbench.counts import counted
-from shipbench.errors import DeviceLostError, InputError, StoreError, one_line
+from shipbench.errors import DeviceLostError, InputError, StoreError, check_all, one_line, value_of
 from shipbench.events import Event, Note
 from shipbench.record import ACCURACY, RunRecord
 from shipbench.runtime.console import out_console, say, say_once, show_traceback
 from shipbench.runtime.interrupts import stopping
 
 if TYPE_CHECKING:
+    from shipbench.data.corruptions import Corruption
     from shipbench.results.store import Store
     from shipbench.runs.evaluation_images import EvaluationImages
-    from shipbench.runs.evaluation_plan import EvaluationOptions
+    from shipbench.runs.evaluation_plan import EvaluationOptions, OpenedEvaluation, PlannedEvaluation
     from shipbench.tasks import Task
 
 # A run and one of its evaluations.
@@ -63,14 +65,20 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
 ) -> None:
     """Score finished runs on other images of the same classes, or on corrupted test images; each score is a record."""
+    from shipbench.hardware.device import resolve_device
     from shipbench.results.lookup import find_run
     from shipbench.results.store import Store
 
-    store = Store(results)
-    run_ids = list(dict.fromkeys(find_run(results, prefix) for prefix in run))
-    chosen = _options(on, corrupt, severity, data, checkpoint, device)
-    store.check_writable()
-    rows, failed = _execute(store, run_ids, chosen, force=force)
+    store, problems = Store(results), list[str]()
+    found = [value_of(partial(find_run, results, prefix), None, problems) for prefix in run]
+    run_ids = list(dict.fromkeys(run_id for run_id in found if run_id is not None))
+    chosen = _options(on, corrupt, severity, data, checkpoint, device, problems)
+    value_of(partial(resolve_device, device), None, problems)
+    value_of(store.check_writable, None, problems)
+    opened = [] if chosen is None else _opened(store, run_ids, chosen, problems)
+    if problems:
+        raise InputError(*problems)
+    rows, failed = _execute(store, check_all(each.planned for each in opened), force=force)
     if as_json:
         print_document("evaluate/1", results=results, evaluations=[record_row(record) for _, record in rows])
     else:
@@ -83,17 +91,37 @@ def evaluate(
 
 
 def _options(
-    on: str | None, corrupt: str | None, severity: str | None, data: Path | None, checkpoint: str | None, device: str
-) -> EvaluationOptions:
-    from shipbench.data.corruptions import parse_corruptions
+    on: str | None,
+    corrupt: str | None,
+    severity: str | None,
+    data: Path | None,
+    checkpoint: str | None,
+    device: str,
+    problems: list[str],
+) -> EvaluationOptions | None:
+    """Return the options of the evaluations, and add those that do not fit to ``problems``.
 
-    if corrupt is None and severity is not None:
-        raise InputError("--severity needs --corrupt, which names the corruptions")
-    corruptions = () if corrupt is None else parse_corruptions(corrupt, severity)
-    task = None if on is None else one_task(on)
+    None if these options do not tell which images to open.
+    """
     from shipbench.runs.evaluation_plan import EvaluationOptions
 
+    corruptions = value_of(partial(_corruptions, on, corrupt, severity), (), problems)
+    task = None if on is None else value_of(partial(one_task, on), None, problems)
+    if task is None and (on is not None or corrupt is None):
+        return None
     return EvaluationOptions(task, corruptions, data, checkpoint, device)
+
+
+def _corruptions(on: str | None, corrupt: str | None, severity: str | None) -> tuple[Corruption, ...]:
+    from shipbench.data.corruptions import parse_corruptions
+
+    if corrupt is not None:
+        return parse_corruptions(corrupt, severity)
+    if severity is not None:
+        raise InputError("--severity needs --corrupt, which names the corruptions")
+    if on is None:
+        raise InputError("name the images with --on, or a corruption of the run's test images with --corrupt")
+    return ()
 
 
 def one_task(text: str) -> Task:
@@ -106,24 +134,26 @@ def one_task(text: str) -> Task:
     return tasks[0]
 
 
-def _execute(
-    store: Store, run_ids: Sequence[str], chosen: EvaluationOptions, *, force: bool
-) -> tuple[list[_Row], list[str]]:
+def _opened(
+    store: Store, run_ids: Sequence[str], chosen: EvaluationOptions, problems: list[str]
+) -> list[OpenedEvaluation]:
+    """Return what can be opened to evaluate the runs; add to ``problems`` why the rest cannot."""
+    from shipbench.runs.evaluation_plan import open_evaluation
+
+    opened = [value_of(partial(open_evaluation, store, run_id, chosen), None, problems) for run_id in run_ids]
+    return [each for each in opened if each is not None]
+
+
+def _execute(store: Store, plans: Sequence[PlannedEvaluation], *, force: bool) -> tuple[list[_Row], list[str]]:
     """Return each run beside one of its evaluations, and the ids of the runs that could not be evaluated.
 
     A failure stops no other run. Raises the error of the first one if no run has an evaluation.
     """
-    from shipbench.hardware.device import resolve_device
-    from shipbench.runs.evaluation_plan import plan_evaluation
-
-    # A missing device is refused before any image is opened.
-    resolve_device(chosen.device)
-    plans = [plan_evaluation(store, run_id, chosen) for run_id in run_ids]
     for plan in plans:
         say_warning(plan.images)
     from shipbench.runs.evaluate import execute_evaluation
 
-    total = len(plans) * (len(chosen.corruptions) or 1)
+    total = sum(len(plan.options.corruptions) or 1 for plan in plans)
     rows: list[_Row] = []
     failures: dict[str, Exception] = {}
     with stopping(f"finished evaluations are kept in {store.root}, and the same command continues from there"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,7 @@ from shipbench.cli import next_steps, options
 from shipbench.cli.documents import print_document
 from shipbench.cli.evaluate import one_task, say_warning
 from shipbench.cli.failures import exit_if_unreadable
-from shipbench.errors import InputError
+from shipbench.errors import InputError, value_of
 from shipbench.runtime.files import check_output
 
 if TYPE_CHECKING:
@@ -52,21 +54,23 @@ def explain(
     from shipbench.results.lookup import find_run
     from shipbench.results.store import Store
 
+    conflicts = _conflicts(images or [], on, output, features=features)
+    problems = list(conflicts)
     if output is not None:
-        check_output(output, "--output")
-    store, run_id = Store(results), find_run(results, run)
-    if features and images:
-        raise InputError("--features stores the features of the run's test images; leave out the images")
-    if features and output is not None:
-        raise InputError("--features stores them in the results folder and draws no figures; leave out --output")
-    if images and on is not None:
-        raise InputError("--on names the source of the run's test images; leave it out, or leave out the images")
-    task = None if on is None else one_task(on)
-    from shipbench.explaining.explain import ExplainOptions, plan_explanation, store_features
+        value_of(partial(check_output, output, "--output"), None, problems)
+    run_id = value_of(partial(find_run, results, run), None, problems)
+    task = None if on is None else value_of(partial(one_task, on), None, problems)
+    from shipbench.explaining.explain import ExplainOptions, open_explanation, store_features
     from shipbench.explaining.explain import explain as draw
 
-    chosen = ExplainOptions(tuple(images or ()), task, data, checkpoint, device, seed)
-    planned = plan_explanation(store, run_id, chosen, features=features)
+    opened = None
+    # What else is needed follows from the run, its source, and options that do not exclude each other.
+    if run_id is not None and (on is None or task is not None) and not conflicts:
+        chosen = ExplainOptions(tuple(images or ()), task, data, checkpoint, device, seed)
+        opened = value_of(partial(open_explanation, Store(results), run_id, chosen, features=features), None, problems)
+    if run_id is None or opened is None or problems:
+        raise InputError(*problems)
+    planned = opened.planned()
     say_warning(planned.test_images)
     if features:
         files, facts = [store_features(planned)], _facts(planned)
@@ -81,6 +85,20 @@ def explain(
         next_steps.after_evaluate(results)
     else:
         next_steps.look_at("figure", files[0])
+
+
+def _conflicts(images: Sequence[Path], on: str | None, output: Path | None, *, features: bool) -> list[str]:
+    """Return a sentence for each pair of options that exclude each other."""
+    conflicts = {
+        "--features stores the features of the run's test images; leave out the images": features and bool(images),
+        "--features stores them in the results folder and draws no figures; leave out --output": (
+            features and output is not None
+        ),
+        "--on names the source of the run's test images; leave it out, or leave out the images": (
+            bool(images) and on is not None
+        ),
+    }
+    return [sentence for sentence, holds in conflicts.items() if holds]
 
 
 def _facts(planned: Explanation) -> dict[str, Any]:

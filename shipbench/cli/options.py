@@ -13,7 +13,7 @@ import typer
 from shipbench.cli import completion
 from shipbench.cli.config_file import read_config
 from shipbench.cli.documents import JSON_LINES, machine_readable, print_end
-from shipbench.errors import InputError
+from shipbench.errors import InputError, value_of
 from shipbench.runtime.interrupts import stopping
 from shipbench.settings import one_of, parse_pairs
 
@@ -225,13 +225,21 @@ class GridOptions:
         return settings
 
     def executor(self) -> Executor:
-        """Return a new executor of the engine, for one plan; raise ``InputError`` for an unknown engine."""
-        from shipbench.engine.executors.registry import EngineOptions, get_executor
-        from shipbench.planning.stacks import parse_stacking
+        """Return a new executor of the engine, for one plan.
 
-        cluster = parse_pairs(self.cluster or [], "--cluster", "partition=gpu")
-        options = EngineOptions(self.jobs, parse_stacking(self.stack), self.scheduler, cluster)
-        return get_executor(self.engine, options)
+        Raises one ``InputError`` for an unknown engine, or for all options that it refuses.
+        """
+        from shipbench.engine.executors.registry import EngineOptions, get_executor
+        from shipbench.planning.stacks import Stacking, parse_stacking
+
+        problems: list[str] = []
+        cluster = value_of(lambda: parse_pairs(self.cluster or [], "--cluster", "partition=gpu"), {}, problems)
+        stacking = value_of(lambda: parse_stacking(self.stack), Stacking(), problems)
+        options = EngineOptions(self.jobs, stacking, self.scheduler, cluster)
+        executor = value_of(lambda: get_executor(self.engine, options), None, problems)
+        if executor is None or problems:
+            raise InputError(*problems)
+        return executor
 
     def trackers(self) -> dict[str, Tracker]:
         """Return new trackers by name; raise ``InputError`` for one that is unknown or cannot be used."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,14 +16,14 @@ from shipbench.cli import next_steps
 from shipbench.cli.documents import print_document
 from shipbench.cli.options import Json, options_command
 from shipbench.counts import counted
-from shipbench.errors import InputError
+from shipbench.errors import InputError, check_all
 from shipbench.runtime.console import say
 from shipbench.runtime.files import check_output
 from shipbench.runtime.interrupts import stopping
 from shipbench.settings import comma_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from shipbench.report.document import Report
     from shipbench.report.drawing.paper import PaperStyle
@@ -133,7 +133,7 @@ def make_report(choices: ReportChoices) -> None:
 
 
 def check_choices(choices: ReportChoices) -> tuple[tuple[str, ...], PaperStyle]:
-    """Return the formats and the style of a report; raise ``InputError`` for a value that does not fit.
+    """Return the formats and the style of a report; raise one ``InputError`` for all values that do not fit.
 
     Only the baseline is left to the records, which have to hold runs of it.
     """
@@ -143,11 +143,16 @@ def check_choices(choices: ReportChoices) -> tuple[tuple[str, ...], PaperStyle]:
     from shipbench.report.drawing.paper import get_paper_style
     from shipbench.selection import get_selection
 
-    check_output(choices.output, "--output")
-    get_selection(choices.select)
-    published_choice(choices.published)
-    imported_choice(choices.imported)
-    return parse_formats(choices.formats), get_paper_style(choices.style)
+    checks: list[Callable[[], Any]] = [
+        partial(check_output, choices.output, "--output"),
+        partial(get_selection, choices.select),
+        partial(published_choice, choices.published),
+        partial(imported_choice, choices.imported),
+        partial(parse_formats, choices.formats),
+        partial(get_paper_style, choices.style),
+    ]
+    *_, formats, style = check_all(checks)
+    return formats, style
 
 
 def _built(choices: ReportChoices) -> tuple[Report, int]:

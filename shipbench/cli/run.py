@@ -14,7 +14,7 @@ from shipbench.cli import completion, next_steps
 from shipbench.cli.documents import print_document, run_rows
 from shipbench.cli.options import GridOptions, Methods, grid_command
 from shipbench.counts import counted
-from shipbench.errors import InputError
+from shipbench.errors import InputError, value_of
 from shipbench.runtime.console import say
 from shipbench.settings import comma_list
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from shipbench.tasks import Task
 
 Planned = TypeVar("Planned")
-Value = TypeVar("Value")
 
 
 @grid_command
@@ -87,21 +86,12 @@ def checked(
     from shipbench.tasks import parse_tasks
 
     refused: list[str] = []
-    tasks: list[Task] = _value_of(lambda: parse_tasks(options.tasks), [], refused)
-    shots: list[int | None] = _value_of(lambda: parse_shots(options.shots), [None], refused)
-    elsewhere = _value_of(lambda: options.executor().remote, False, refused)
+    tasks: list[Task] = value_of(lambda: parse_tasks(options.tasks), [], refused)
+    shots: list[int | None] = value_of(lambda: parse_shots(options.shots), [None], refused)
+    elsewhere = value_of(lambda: options.executor().remote, False, refused)
     results = None if options.dry_run else options.results
     others = (*checks, options.values, lambda: parse_seeds(options.seeds), options.trackers)
     return preflight(make, template, tasks, results, shots=shots, elsewhere=elsewhere, others=others, refused=refused)
-
-
-def _value_of(check: Callable[[], Value], instead: Value, refused: list[str]) -> Value:
-    """Return what ``check`` returns; if it raises ``InputError``, add its problems to ``refused``."""
-    try:
-        return check()
-    except InputError as error:
-        refused.extend(error.problems)
-        return instead
 
 
 def execute(specs: list[RunSpec], options: GridOptions, command: str = "run") -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ from shipbench.cli.options import (
 from shipbench.cli.report import ReportChoices, check_choices, make_report
 from shipbench.cli.run import execute_chosen, plan_runs, recorded_otherwise
 from shipbench.counts import counted
-from shipbench.errors import InputError, ShipbenchError, did_you_mean
+from shipbench.errors import InputError, ShipbenchError, check_all, did_you_mean, value_of
 from shipbench.record import IMPORTED
 from shipbench.runtime.console import say, say_once
 from shipbench.runtime.interrupts import stopping, time_limit
@@ -118,27 +119,32 @@ def study(
     whole = read_study(file)
     chosen = choose_parts(whole, options.only)
     grid_options = options.for_grid(chosen)
+    refused: list[str] = []
     if not options.dry_run:
         # A dry run does without: it needs pandas, which takes as long to import as a grid takes to plan.
-        _check_reports(whole, grid_options.results)
+        value_of(partial(_check_reports, whole, grid_options.results), None, refused)
     if options.report_only:
+        if refused:
+            raise InputError(*refused)
         if not _report(chosen, grid_options.results, complete=True):
             next_steps.after_run(grid_options.results)
         return
     with time_limit(options.limit), stopping(grid_options.kept):
-        failed = _study(chosen, grid_options, options)
+        failed = _study(chosen, grid_options, options, refused)
     if failed:
         sys.exit(1)
 
 
-def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> int:
-    """Plan a study, and execute it unless that is a dry run; return the number of failures."""
+def _study(study: Study, options: GridOptions, study_options: StudyOptions, refused: Sequence[str]) -> int:
+    """Plan a study, and execute it unless that is a dry run; return the number of failures.
+
+    Raises one ``InputError`` for ``refused``, the problems found before, and all others that need no network.
+    """
     from shipbench.cli.study_tables import print_grid, print_json
     from shipbench.planning.plan import State
 
-    options.executor().check()
     lines: list[str] = []
-    grid = _plan(study, options, lines.append)
+    grid = _plan(study, options, lines.append, refused)
     as_json = study_options.as_json
     rows, show = _rows(options.results), print_json if as_json else print_grid
     sentences = _compare(study, grid, options, study_options)
@@ -165,17 +171,20 @@ def _study(study: Study, options: GridOptions, study_options: StudyOptions) -> i
     return failures
 
 
-def _plan(study: Study, options: GridOptions, say: Callable[[str], None]) -> StudyGrid:
+def _plan(study: Study, options: GridOptions, say: Callable[[str], None], refused: Sequence[str]) -> StudyGrid:
     """Return the grid of a study; a dry run without data or weights has one without records.
 
-    ``say`` receives lines about the weights in checkpoint files.
+    ``say`` receives lines about the weights in checkpoint files; ``refused`` as for ``_study``.
     """
     from shipbench.planning.study.grid import plan_study, plan_without_records
     from shipbench.planning.study.parts import request
     from shipbench.results.store import Store
 
-    dry, remote = options.dry_run, options.executor().remote
-    requested = request(study, options.template(), None if dry else options.results, elsewhere=remote, without_data=dry)
+    dry, problems = options.dry_run, list(refused)
+    remote = value_of(lambda: options.executor().remote, False, problems)
+    template, results = options.template(), None if dry else options.results
+    requested = request(study, template, results, elsewhere=remote, without_data=dry, refused=problems)
+    options.executor().check()
     if requested.unopened:
         return plan_without_records(requested, requested.unopened)
     try:
@@ -267,15 +276,20 @@ def _record(decisions: Sequence[PartDecision], plan: Plan, results: Path) -> Non
 
 
 def _check_reports(study: Study, results: Path) -> None:
-    """Raise ``InputError`` for a report of a study that could not be written, before hours of training."""
+    """Raise one ``InputError`` for all reports of a study that could not be written, before hours of training."""
     from shipbench.methods import parse_methods
     from shipbench.planning.study.file import located
 
     methods = [method.name for part in study.parts for method in parse_methods(part.method_text)]
-    for part in study.reports:
-        with located(f"[[report]] of {study.file}"):
-            check_choices(_choices(part, results))
-            _check_baseline(part, methods, results)
+    with located(f"[[report]] of {study.file}"):
+        check_all(
+            check
+            for part in study.reports
+            for check in (
+                partial(check_choices, _choices(part, results)),
+                partial(_check_baseline, part, methods, results),
+            )
+        )
 
 
 def _check_baseline(part: ReportPart, methods: Sequence[str], results: Path) -> None:

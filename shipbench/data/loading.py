@@ -110,7 +110,11 @@ def load(
 
 def find(task: Task, root: Path | None, splits: tuple[SplitName, ...], jobs: int | None = None) -> Copy:
     """Open and identify splits of a task without decoding an image; raise ``InputError`` as ``fingerprint`` does."""
-    source = open_filled(task, root, splits)
+    return identified(task, open_filled(task, root, splits), jobs)
+
+
+def identified(task: Task, source: Source, jobs: int | None = None) -> Copy:
+    """Return the opened splits of a task with the identity of their images; raise ``InputError`` as ``find`` does."""
     return Copy(completed(task, source), source.identity(jobs), source)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shipbench.backbones import load_backbone
 from shipbench.data.types import Split
-from shipbench.errors import InputError
+from shipbench.errors import InputError, check_all
 from shipbench.explaining.choosing import choose_images
 from shipbench.explaining.features import final_features
 from shipbench.explaining.figures import (
@@ -37,7 +37,7 @@ from shipbench.hardware.precision import ComputeContext
 from shipbench.methods import get_method
 from shipbench.record import RunRecord
 from shipbench.results.store import Store
-from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
+from shipbench.runs.evaluation_images import EvaluationImages, OpenedImages, open_images
 from shipbench.runs.export import Exported, load_exported
 from shipbench.runs.finished import checkpoint_of, resize_of, tested_record, weights_of
 from shipbench.runs.photographs import Unreadable, read_photographs, refuse_all_unreadable, require_a_file
@@ -142,26 +142,59 @@ class Explanation:
         return ((image - mean) / std).to(device)
 
 
-def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, features: bool) -> Explanation:
-    """Look up a run and open what explaining it needs; decode no image and load no model.
+@dataclass(frozen=True)
+class OpenedExplanation:
+    """A run that can be explained, and its test images if they are needed, none of which has been read."""
 
-    Test images are opened if no images are named, or if ``features`` are to be stored. Raises ``InputError`` for a run
-    without weights, images none of which exists, test images that are not those of the run, and a missing device.
+    explanation: Explanation
+    test_images: OpenedImages | None
+
+    def planned(self) -> Explanation:
+        """Return the explanation after hashing the test images; raise ``InputError`` if they are not the run's."""
+        if self.test_images is None:
+            return self.explanation
+        images = self.test_images.identified()
+        if not images.same_data:
+            raise InputError(
+                f"{images.task.name} does not hold the test images of run {self.explanation.record.run_id}; name their "
+                "source with --on, or image files to explain"
+            )
+        return replace(self.explanation, test_images=images)
+
+
+def plan_explanation(store: Store, run_id: str, options: ExplainOptions, *, features: bool) -> Explanation:
+    """Look up a run, open what explaining it needs, and hash its test images; decode none and load no model.
+
+    Raises ``InputError`` as ``open_explanation`` and ``OpenedExplanation.planned`` do.
     """
-    resolve_device(options.device)
+    return open_explanation(store, run_id, options, features=features).planned()
+
+
+def open_explanation(store: Store, run_id: str, options: ExplainOptions, *, features: bool) -> OpenedExplanation:
+    """Look up a run and open what explaining it needs; read no image.
+
+    Test images are opened if no images are named, or if ``features`` are to be stored. Raises one ``InputError`` for a
+    run without weights, images none of which exists, test images that cannot be opened or have other classes, a missing
+    file of the backbone's weights, and a missing device.
+    """
+    checks: list[Callable[[], Any]] = [
+        lambda: _open(store, run_id, options, with_test_images=features or not options.images),
+        partial(require_a_file, options.images),
+        partial(resolve_device, options.device),
+    ]
+    opened: OpenedExplanation = check_all(checks)[0]
+    return opened
+
+
+def _open(store: Store, run_id: str, options: ExplainOptions, *, with_test_images: bool) -> OpenedExplanation:
     record = tested_record(store, run_id)
     weights = weights_of(store, record)
-    require_a_file(options.images)
-    checkpoint = checkpoint_of(record, options.checkpoint)
-    test_images = None
-    if features or not options.images:
-        test_images = evaluation_images(record, resize_of(weights), options.on, options.data)
-        if not test_images.same_data:
-            raise InputError(
-                f"{test_images.task.name} does not hold the test images of run {run_id}; name their source with --on, "
-                "or image files to explain"
-            )
-    return Explanation(store, record, weights, replace(options, checkpoint=checkpoint), test_images)
+    checks: list[Callable[[], Any]] = [partial(checkpoint_of, record, options.checkpoint)]
+    if with_test_images:
+        checks.append(lambda: open_images(record, resize_of(weights), options.on, options.data))
+    checkpoint, *images = check_all(checks)
+    explanation = Explanation(store, record, weights, replace(options, checkpoint=checkpoint))
+    return OpenedExplanation(explanation, images[0] if images else None)
 
 
 def explain(planned: Explanation, output: Path) -> tuple[list[Path], dict[str, Any]]:

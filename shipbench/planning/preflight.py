@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from shipbench.backbones.pinned import RANDOM, require_checkpoint
+from shipbench.backbones.pinned import check_checkpoint
 from shipbench.data.sources import completed, open_filled
 from shipbench.errors import InputError
 from shipbench.hardware.precision import precision_elsewhere, precision_on
@@ -58,7 +58,7 @@ def preflight(
     checks: list[Callable[[], object]] = [
         *(partial(open_task, position) for position in range(len(tasks))),
         lambda: made.append(make(opened)),
-        partial(_require_checkpoint, template.checkpoint),
+        partial(check_checkpoint, template.checkpoint),
         *others,
     ]
     # Every machine has a CPU; looking for other devices may import torch, which takes seconds.
@@ -87,8 +87,3 @@ def _problems(checks: Iterable[Callable[[], object]]) -> list[str]:
                 raise
             problems.append(f"{error.filename} cannot be used: {error.strerror}")
     return problems
-
-
-def _require_checkpoint(checkpoint: str | None) -> None:
-    if checkpoint is not None and checkpoint != RANDOM:
-        require_checkpoint(Path(checkpoint))

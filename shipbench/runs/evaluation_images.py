@@ -8,9 +8,9 @@ from pathlib import Path
 
 from shipbench.data.drawing import Drawing, draw, draw_test
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, numbered
-from shipbench.data.loading import Copy, find, require_room
-from shipbench.data.sources import source_kind
-from shipbench.data.types import Entry, Split, SplitRole
+from shipbench.data.loading import Copy, find, identified, require_room
+from shipbench.data.sources import open_filled, source_kind
+from shipbench.data.types import Entry, Source, Split, SplitRole
 from shipbench.errors import InputError
 from shipbench.record import RunRecord
 from shipbench.tasks import TASKS, Task
@@ -41,32 +41,58 @@ class EvaluationImages:
         return self.copy.load(image_size)["test"]
 
 
-def evaluation_images(record: RunRecord, resize: Resize, on: Task | None, data: Path | None) -> EvaluationImages:
-    """Open the test images of task ``on``, by default those of the run, to be framed as ``resize`` says.
+@dataclass(frozen=True)
+class OpenedImages:
+    """Images of the classes of a run, listed but not read.
 
-    A source without test images gives all its images, unless the run was trained on some of them: then it gives those
-    that were held out. ``data`` is the folder of catalogued data sets. Raises ``InputError`` if the images cannot be
-    opened, if their classes are not those of the run, and if the run may have been trained on some of them.
+    ``content`` is their listing, or their source if that has no listing. ``own`` says whether they are to be the test
+    images of the run, because no others were named.
+    """
+
+    record: RunRecord
+    task: Task
+    content: Listing | Source
+    own: bool
+
+    def identified(self) -> EvaluationImages:
+        """Return the images to score after hashing them.
+
+        A source without test images gives all its images, unless the run was trained on some of them: then it gives
+        those that were held out. Raises ``InputError`` if the run may have been trained on some of the images, and for
+        test images of its own that have changed.
+        """
+        record, task, content = self.record, self.task, self.content
+        listed = isinstance(content, Listing)
+        copy = _of_listing(record, task, content) if listed else identified(task, content)
+        same_data = copy.identity.fingerprint == record.data_fingerprint
+        if self.own and not same_data:
+            raise InputError(
+                f"the images of {record.task} are not those of run {record.run_id}: their fingerprint is "
+                f"{copy.identity.fingerprint[:12]}, not {record.data_fingerprint[:12]}; name other images with --on"
+            )
+        if same_data and copy.counts["test"] != record.n_test:
+            raise InputError(
+                f"{task.name} draws {copy.counts['test']} test images from the source of run {record.run_id}, which "
+                f"was tested on {record.n_test}; name the task file or the source of the run with --on"
+            )
+        return EvaluationImages(copy, same_data)
+
+
+def open_images(record: RunRecord, resize: Resize, on: Task | None, data: Path | None) -> OpenedImages:
+    """Open the images of task ``on``, by default those of the run, to be framed as ``resize`` says; read none.
+
+    ``data`` is the folder of catalogued data sets. Raises ``InputError`` if the images cannot be opened, and if their
+    classes are not those of the run.
     """
     task = replace(_catalogued(record) if on is None else on, resize=resize, augment="none", allow_leaks=True, shots=0)
     kind = source_kind(task)
+    content: Listing | Source
     if isinstance(kind, ListedSource):
-        copy = _of_listing(record, task, _with_classes_of(record, task, kind.listing(task, data)))
+        content = _with_classes_of(record, task, kind.listing(task, data))
     else:
         _require_number(record, task, task.num_classes)
-        copy = find(task, data, ("test",))
-    same_data = copy.identity.fingerprint == record.data_fingerprint
-    if on is None and not same_data:
-        raise InputError(
-            f"the images of {record.task} are not those of run {record.run_id}: their fingerprint is "
-            f"{copy.identity.fingerprint[:12]}, not {record.data_fingerprint[:12]}; name other images with --on"
-        )
-    if same_data and copy.counts["test"] != record.n_test:
-        raise InputError(
-            f"{task.name} draws {copy.counts['test']} test images from the source of run {record.run_id}, which was "
-            f"tested on {record.n_test}; name the task file or the source of the run with --on"
-        )
-    return EvaluationImages(copy, same_data)
+        content = open_filled(task, data, ("test",))
+    return OpenedImages(record, task, content, own=on is None)
 
 
 def images_elsewhere(task: Task, data: Path | None) -> Copy:

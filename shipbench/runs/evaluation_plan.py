@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from shipbench.data.corruptions import RULES, Corruption
-from shipbench.errors import InputError
+from shipbench.errors import check_all
 from shipbench.record import EVALUATED, RunRecord, is_outdated
 from shipbench.results.store import Store
-from shipbench.runs.evaluation_images import EvaluationImages, evaluation_images
+from shipbench.runs.evaluation_images import EvaluationImages, OpenedImages, open_images
 from shipbench.runs.finished import checkpoint_to_rebuild, resize_of, tested_record, weights_of
 from shipbench.settings import canonical_sha256
 from shipbench.tasks import Task
@@ -77,16 +79,40 @@ class PlannedEvaluation:
         return canonical_sha256(identity)[:16]
 
 
-def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> PlannedEvaluation:
-    """Open the images on which to evaluate a run; decode none and load no model.
+@dataclass(frozen=True)
+class OpenedEvaluation:
+    """A run that can be evaluated, and images of its classes, none of which has been read."""
 
-    Raises ``InputError`` for a run that cannot be evaluated, for images of other classes, and for options that leave
-    nothing to evaluate.
+    store: Store
+    parent: RunRecord
+    weights: Path
+    images: OpenedImages
+    options: EvaluationOptions
+
+    def planned(self) -> PlannedEvaluation:
+        """Return the evaluations after hashing the images; raise ``InputError`` as ``OpenedImages.identified`` does."""
+        return PlannedEvaluation(self.store, self.parent, self.weights, self.images.identified(), self.options)
+
+
+def plan_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> PlannedEvaluation:
+    """Open the images on which to evaluate a run, and hash them; decode none and load no model.
+
+    Raises ``InputError`` as ``open_evaluation`` and ``OpenedEvaluation.planned`` do.
+    """
+    return open_evaluation(store, run_id, options).planned()
+
+
+def open_evaluation(store: Store, run_id: str, options: EvaluationOptions) -> OpenedEvaluation:
+    """Look up a run and open the images on which to evaluate it; read none of them.
+
+    Raises one ``InputError`` that says why the run cannot be evaluated, why its images cannot be opened, that they have
+    other classes, and that the file with the backbone's weights is missing.
     """
     parent = tested_record(store, run_id)
     weights = weights_of(store, parent)
-    if options.on is None and not options.corruptions:
-        raise InputError("name the images with --on, or a corruption of the run's test images with --corrupt")
-    checkpoint = checkpoint_to_rebuild(parent, options.checkpoint)
-    images = evaluation_images(parent, resize_of(weights), options.on, options.data)
-    return PlannedEvaluation(store, parent, weights, images, dataclasses.replace(options, checkpoint=checkpoint))
+    checks: list[Callable[[], Any]] = [
+        partial(checkpoint_to_rebuild, parent, options.checkpoint),
+        lambda: open_images(parent, resize_of(weights), options.on, options.data),
+    ]
+    checkpoint, images = check_all(checks)
+    return OpenedEvaluation(store, parent, weights, images, dataclasses.replace(options, checkpoint=checkpoint))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from shipbench.backbones import RANDOM
+from shipbench.backbones.pinned import RANDOM, check_checkpoint
 from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.record import EVALUATED, TRAINED, RunRecord
 from shipbench.results.lookup import run_ids
@@ -54,14 +54,16 @@ def tested_record(store: Store, run_id: str) -> RunRecord:
 
 
 def checkpoint_of(record: RunRecord, checkpoint: str | None) -> str | None:
-    """Return the backbone's weights to load for a run; raise ``InputError`` if the run used a file that is not named.
+    """Return the backbone's weights to load for a run.
 
-    ``checkpoint`` is the file that the user named.
+    ``checkpoint`` is the file that the user named. Raises ``InputError`` if that does not exist, or if the run used a
+    file that is not named.
     """
     if checkpoint is None and record.checkpoint not in ("", RANDOM):
         raise InputError(
             f"run {record.run_id} was trained on the weights in {record.checkpoint}; name that file with --checkpoint"
         )
+    check_checkpoint(checkpoint)
     return RANDOM if checkpoint is None and record.checkpoint == RANDOM else checkpoint
 
 

@@ -23,6 +23,7 @@ from shipbench.cli import evaluate as evaluate_command
 from shipbench.cli.follow_ups import execute_follow_ups
 from shipbench.data.corruptions import Corruption
 from shipbench.data.framing import resize
+from shipbench.data.listings import DrawnSource
 from shipbench.data.types import Identity, NativeSplit
 from shipbench.errors import InputError
 from shipbench.events import Event, Note
@@ -37,7 +38,7 @@ from shipbench.results.sealed import is_sealed
 from shipbench.results.store import RunTables, Store
 from shipbench.runs import evaluate as module
 from shipbench.runs import finished
-from shipbench.runs.evaluation_images import evaluation_images
+from shipbench.runs.evaluation_images import open_images
 from shipbench.runs.evaluation_plan import EvaluationOptions, PlannedEvaluation, plan_evaluation
 from shipbench.runs.export import load_exported
 from shipbench.runtime.console import say_once
@@ -188,7 +189,7 @@ def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path
         plan_evaluation(store, run_id, EvaluationOptions(task))
     record = replace(finished.tested_record(store, run_id), task="bugs-2")
     with pytest.raises(InputError, match=refused):
-        evaluation_images(record, "crop", task, None)
+        open_images(record, "crop", task, None).identified()
     # A source that lacks a name of its own may have got another one, and another number, when the run was made.
     shutil.copytree(bugs / "bugs", bugs / "moths" / "train")
     rows = [f"bugs/{file.relative_to(bugs / 'bugs')},{file.parent.name}" for file in (bugs / "bugs").rglob("*.png")]
@@ -202,9 +203,9 @@ def test_a_changed_source_of_the_run_is_not_scored_on_training_images(bugs: Path
             record = replace(finished.tested_record(store, run_id), task=name, source=task.source)
             for called in (task, replace(task, name="moths-2")):
                 with pytest.raises(InputError, match=f"{called.name} has the name of the source of run {run_id}"):
-                    evaluation_images(record, "crop", called, None)
+                    open_images(record, "crop", called, None).identified()
             for chosen in (replace(task, name="others"), replace(task, name="moths-2026", named=True)):
-                assert evaluation_images(record, "crop", chosen, None).copy.counts["test"] == 31
+                assert open_images(record, "crop", chosen, None).identified().copy.counts["test"] == 31
     task = get_task(f"folder:{bugs / 'bugs'}")
     # Nothing can be drawn from a single image of each class.
     for file in (bugs / "bugs").rglob("*.png"):
@@ -355,7 +356,10 @@ def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tm
     store.write(make_record(run_id="printed", kind="imported"))
     with pytest.raises(InputError, match="record printed is imported, so it has no weights here; name a run of"):
         finished.trained_record(store, "printed")
-    assert finished.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz") == "there/my.npz"
+    (tmp_path / "my.npz").touch()
+    assert finished.checkpoint_of(make_record(checkpoint="my.npz"), str(tmp_path / "my.npz")) == str(tmp_path / "my.npz")
+    with pytest.raises(InputError, match=r"checkpoint there/my\.npz does not exist or is not a file"):
+        finished.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz")
     assert finished.checkpoint_of(make_record(checkpoint="random"), None) == "random"
 
 
@@ -416,9 +420,8 @@ REFUSED = (
 
 
 def test_corruptions_have_all_severities_unless_some_are_named() -> None:
-    options = evaluate_command._options("dtd", "blur,jpeg", None, None, None, "cpu")
     expected = tuple(Corruption(name, severity) for name in ("blur", "jpeg") for severity in range(1, 6))
-    assert options.corruptions == expected
+    assert evaluate_command._corruptions("dtd", "blur,jpeg", None) == expected
     part = EvaluatePart(name="x", of="a", corrupt="blur,jpeg")
     assert request_follow_up(part, [RunSpec("linear", "dtd")]).corruptions == expected
 
@@ -429,6 +432,29 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence(shipbench: Shipbench,
         assert outcome.code == 2, options
         assert words in outcome.err
     assert len(load_results(bugs / "r")) == 1
+
+
+def test_everything_that_can_be_refused_cheaply_is_one_message_before_images_are_hashed(
+    shipbench: Shipbench, bugs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DrawnSource, "identify", lambda *_: pytest.fail("images were hashed"))
+    run_id, results = only_run(bugs), ("--results", bugs / "r")
+    wrong = ("--checkpoint", bugs / "nofile.npz", "--device", "cuda:7")
+    missing, device = f"checkpoint {bugs / 'nofile.npz'} does not exist", "device 'cuda:7' is not available"
+    for line, problems in (
+        (("evaluate", run_id, "--corrupt", "blur", *on(bugs / "nowhere"), *wrong), (missing, device, "nowhere")),
+        (("evaluate", run_id, *on(bugs / "bugs"), *wrong), (missing, device)),
+        (("evaluate", run_id, "nothing", "--corrupt", "fog", *wrong), ("fog", device, missing, "'nothing'", "no paths")),
+        (("evaluate", run_id, "--on", "demo", "--severity", "2"), ("names 6 tasks", "--severity needs --corrupt")),
+        (("explain", run_id, *on(bugs / "nowhere"), *wrong), (missing, device, "nowhere")),
+        (("explain", run_id, bugs / "no.png", *wrong), (missing, device, "no.png does not exist")),
+        (("explain", "nothing", "--features", "--output", bugs), ("'nothing'", "leave out --output")),
+    ):
+        outcome = shipbench(*line, *results)
+        assert outcome.code == 2
+        assert outcome.err.splitlines()[0] == f"error: {len(problems)} problems:", outcome.err
+        assert len(outcome.err.splitlines()) == 1 + len(problems)
+        assert all(words in outcome.err for words in problems), outcome.err
 
 
 def test_corrupted_images_of_a_catalogued_task_are_resumed_listed_and_kept_out_of_tables(

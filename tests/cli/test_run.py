@@ -248,6 +248,7 @@ def test_an_interrupted_grid_explains_how_to_continue(
 def test_a_cluster_may_have_devices_that_are_not_here(
     shipbench: Shipbench, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("distributed")
     portable: list[PlannedRun] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr("shipbench.engine.executors.dask.DaskExecutor.check", lambda executor: None)

@@ -108,7 +108,7 @@ def test_the_engine_of_the_documentation_pauses_between_runs(tmp_path: Path, mon
     engine.execute(runs, Plan(tuple(runs), tuple(runs)), tmp_path, print)
     assert done == [0, "a1", 60, "a2"]
     with pytest.raises(InputError, match="takes no --scheduler"):
-        module["CarefulExecutor"](EngineOptions(scheduler="tcp://127.0.0.1:1")).check()
+        module["CarefulExecutor"](EngineOptions(scheduler="tcp://127.0.0.1:1"))
 
 
 def test_an_engine_refuses_before_anything_is_planned(
@@ -203,6 +203,7 @@ class FakeClient:
 
 
 def test_a_dask_worker_of_several_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
     client = FakeClient({"tcp://a:1": 1, "tcp://b:2": 2})
     monkeypatch.setattr(dask, "_connected", lambda address: nullcontext(client))
     executor = get_executor("dask", EngineOptions(scheduler="tcp://127.0.0.1:1"))
@@ -272,7 +273,7 @@ def test_a_worker_that_leaves_the_cluster_ends_no_grid(tmp_path: Path, monkeypat
 def test_dask_refuses_a_number_of_stacked_runs() -> None:
     options = EngineOptions(stacking=Stacking(3), scheduler="tcp://127.0.0.1:1")
     with pytest.raises(InputError, match="--stack N and --engine dask cannot be combined"):
-        get_executor("dask", options).check()
+        get_executor("dask", options)
 
 
 def test_a_local_dry_run_imports_no_dask(tmp_path: Path) -> None:

@@ -64,9 +64,9 @@ def test_a_controller_that_does_not_answer_is_refused(cluster: Path) -> None:
 @pytest.mark.usefixtures("cluster")
 def test_jobs_neither_stack_nor_have_a_scheduler() -> None:
     with pytest.raises(InputError, match="--stack N and --engine slurm cannot be combined"):
-        get_executor("slurm", EngineOptions(stacking=Stacking(3))).check()
+        get_executor("slurm", EngineOptions(stacking=Stacking(3)))
     with pytest.raises(InputError, match="--engine dask belong together"):
-        get_executor("slurm", EngineOptions(scheduler="tcp://127.0.0.1:1")).check()
+        get_executor("slurm", EngineOptions(scheduler="tcp://127.0.0.1:1"))
 
 
 def test_a_machine_without_slurm_is_refused_before_anything_is_planned(
@@ -116,6 +116,7 @@ def test_options_become_those_of_sbatch() -> None:
         ({}, "cuda:1", "cuda:1"),
     ],
 )
+@pytest.mark.usefixtures("cluster")
 def test_a_job_with_a_gpu_does_not_train_on_the_cpu(
     runs: tuple[PlannedRun, ...], options: dict[str, str], device: str, on_the_node: str
 ) -> None:

@@ -72,6 +72,69 @@ def test_wrong_names_and_options_are_named_with_all_else(shipbench: Shipbench, c
         assert words in outcome.err
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("options", "problems"),
+    [
+        (("--scheduler", "tcp://127.0.0.1:1"), ["--scheduler ADDRESS and --engine dask belong together"]),
+        (("--engine", "dask"), ["--engine dask and --scheduler ADDRESS belong together"]),
+        (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--stack", "8"), ["--stack N and --engine dask"]),
+        (("--engine", "slurm", "--stack", "8"), ["--stack N and --engine slurm", "needs sbatch"]),
+        (("--engine", "slurm", "--cluster", "partion=gpu"), ["unknown setting 'partion'", "needs sbatch"]),
+        (
+            ("--cluster", "partition=gpu", "--scheduler", "tcp://127.0.0.1:1"),
+            ["--engine local has no --cluster options", "--scheduler ADDRESS and --engine dask belong together"],
+        ),
+        (
+            ("--engine", "slrm", "--stack", "many", "--cluster", "gpu"),
+            ["unknown engine 'slrm'", "--stack 'many' is neither", "--cluster 'gpu' is not KEY=VALUE"],
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_options_that_do_not_fit_the_engine_are_named_with_all_else(
+    shipbench: Shipbench,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    options: tuple[str, ...],
+    problems: list[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    line = ("--tasks", "dtd", "--data", tmp_path / "nope", "--device", "cpu", "--results", tmp_path / "r")
+    outcome = shipbench(*command, *line, *options)
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[0] == f"error: {len(problems) + 1} problems:", outcome.err
+    assert all(words in outcome.err for words in (*problems, f"{tmp_path / 'nope'} is not a folder"))
+
+
+def test_a_study_names_problems_of_its_reports_and_its_engine_with_those_of_its_parts(
+    shipbench: Shipbench, cache: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "paper.toml"
+    file.write_text(
+        "[[run]]\nname = 'main'\nmethods = 'linear'\ntasks = 'dtd'\n"
+        "[[report]]\noutput = 'a'\nselect = 'finall'\nformat = 'docx'\nbaseline = 'lora'\n"
+        "[[report]]\noutput = 'b'\nstyle = 'cvprr'\n"
+    )
+    line = ("study", file, "--data", tmp_path / "nope", "--device", "cpu", "--results", tmp_path / "r")
+    outcome = shipbench(*line, "--engine", "dask", "--stack", "8")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[0] == "error: 7 problems:", outcome.err
+    for words in (
+        "'finall'",
+        "'docx'",
+        "baseline: no part trains 'lora'",
+        "'cvprr'",
+        "belong together",
+        "cannot be combined",
+        f"{tmp_path / 'nope'} is not a folder",
+    ):
+        assert words in outcome.err
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_problem_is_named_once(shipbench: Shipbench, cache: Path, tmp_path: Path) -> None:
     line = ("--tasks", "digits", "--device", "cpu", "--results", tmp_path / "r")
     for command in (

@@ -6,17 +6,22 @@ import logging
 import pickle
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from joblib import Parallel, delayed, parallel_config
 
 from shipbench.engine.executors.portable import portable
-from shipbench.engine.executors.registry import EngineOptions, refuse_cluster_options
-from shipbench.errors import DeviceLostError, InputError, ShipbenchError
+from shipbench.engine.executors.registry import (
+    EngineOptions,
+    refuse_cluster_options,
+    refuse_number_of_stacked_runs,
+)
+from shipbench.errors import DeviceLostError, InputError, ShipbenchError, check_all
 from shipbench.events import Event, Finished, Listener, Lost, Note
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
@@ -33,7 +38,13 @@ class DaskExecutor:
     remote = True
 
     def __init__(self, options: EngineOptions) -> None:
-        self._options = options
+        checks: list[Callable[[], Any]] = [
+            partial(_address_in, options),
+            partial(refuse_cluster_options, "dask", options),
+            partial(refuse_number_of_stacked_runs, "dask", options, "a cluster's worker executes one run at a time"),
+            _distributed,
+        ]
+        self._address: str = check_all(checks)[0]
         self._begun = False
 
     @staticmethod
@@ -42,13 +53,7 @@ class DaskExecutor:
         return missing_library("distributed")
 
     def check(self) -> None:
-        """Raise ``InputError`` unless the options fit and a scheduler with single-threaded workers answers."""
-        stacking = self._options.stacking
-        refuse_cluster_options("dask", self._options)
-        if stacking.most > 1 and not stacking.automatic:
-            raise InputError(
-                "--stack N and --engine dask cannot be combined: a cluster's worker executes one run at a time"
-            )
+        """Raise ``InputError`` unless a scheduler with single-threaded workers answers."""
         with _connected(self._address) as client:
             for worker, threads in client.nthreads().items():
                 if threads != 1:
@@ -72,11 +77,21 @@ class DaskExecutor:
                 raise
             raise _gone(self._address, results) from error
 
-    @property
-    def _address(self) -> str:
-        if self._options.scheduler is None:
-            raise InputError("--engine dask and --scheduler ADDRESS belong together; give both or neither")
-        return self._options.scheduler
+
+def _address_in(options: EngineOptions) -> str:
+    if options.scheduler is None:
+        raise InputError("--engine dask and --scheduler ADDRESS belong together; give both or neither")
+    return options.scheduler
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise InputError(
+            "--engine dask needs Dask, which is not installed; run pip install 'shipbench[dask]'"
+        ) from error
+    return distributed
 
 
 def _execute(client: Any, runs: Sequence[PlannedRun], results: Path, emit: Listener, address: str) -> None:
@@ -150,17 +165,11 @@ class _WorkerWatch:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    try:
-        import distributed
-    except ImportError as error:
-        raise InputError(
-            "--engine dask needs Dask, which is not installed; run pip install 'shipbench[dask]'"
-        ) from error
+    distributed = _distributed()
     # This module reports a lost connection in one sentence; Dask would log tracebacks.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
-        connect: Any = distributed.Client
-        client = connect(address, timeout=_TIMEOUT, set_as_default=False)
+        client = distributed.Client(address, timeout=_TIMEOUT, set_as_default=False)
     # Before Python 3.11, the error of a scheduler that answers too late is no OSError.
     except (OSError, ValueError, distributed.TimeoutError) as error:
         raise InputError(f"no Dask scheduler answers at {address}; start one, as in 'dask scheduler'") from error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipbench.engine.executors.registry import EngineOptions, refuse_cluster_options
-from shipbench.errors import InputError
+from shipbench.engine.executors.registry import EngineOptions, refuse_cluster_options, refuse_scheduler
+from shipbench.errors import check_all
 from shipbench.events import Listener, Note
 from shipbench.hardware.device import devices_for_workers, resolve_device
 from shipbench.hardware.memory import device_memory
@@ -28,14 +29,12 @@ class LocalExecutor:
     remote = False
 
     def __init__(self, options: EngineOptions) -> None:
+        check_all((partial(refuse_cluster_options, "local", options), partial(refuse_scheduler, options)))
         self._options = options
         self._division: Division | None = None
 
     def check(self) -> None:
-        """Refuse the address of a scheduler and options of a cluster."""
-        refuse_cluster_options("local", self._options)
-        if self._options.scheduler is not None:
-            raise InputError("--scheduler ADDRESS and --engine dask belong together; give both or neither")
+        """Pass: this machine is always available."""
 
     def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
         """Attempt all runs, trained together where the options ask for it.

@@ -34,8 +34,9 @@ class EngineOptions:
 class Executor(Protocol):
     """Executes the runs of one plan.
 
-    An entry point names a class that is constructed with ``EngineOptions``. Importing it and calling ``check`` must
-    not import torch, so that dry runs stay fast.
+    An entry point names a class that is constructed with ``EngineOptions``; the constructor raises ``InputError`` for
+    options that do not fit the engine and for software that this machine lacks, without using the network. Importing
+    the class, constructing it and calling ``check`` must not import torch, so that dry runs stay fast.
     """
 
     @property
@@ -44,7 +45,10 @@ class Executor(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise ``InputError`` if the options do not fit this engine, or if it is unavailable."""
+        """Raise ``InputError`` if this engine is unavailable, as when no scheduler answers; may use the network.
+
+        It is called after everything that can be refused without the network, and before anything is planned.
+        """
         ...
 
     def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
@@ -64,7 +68,8 @@ def list_engines() -> list[str]:
 def get_executor(name: str, options: EngineOptions) -> Executor:
     """Return a new executor of the engine called ``name``, for one plan.
 
-    Raises ``InputError`` if there is no such engine or several packages have one, or if it cannot be imported.
+    Raises ``InputError`` if there is no such engine or several packages have one, if it cannot be imported, or if it
+    refuses the options.
     """
     point = find_plug_in(GROUP, name, "engine")
     if point is None:
@@ -77,3 +82,15 @@ def refuse_cluster_options(engine: str, options: EngineOptions) -> None:
     """Raise ``InputError`` for options of a cluster, which ``engine`` does not have."""
     if options.cluster:
         raise InputError(f"--engine {engine} has no --cluster options; remove {', '.join(options.cluster)}")
+
+
+def refuse_scheduler(options: EngineOptions) -> None:
+    """Raise ``InputError`` for the address of a scheduler, which only Dask has."""
+    if options.scheduler is not None:
+        raise InputError("--scheduler ADDRESS and --engine dask belong together; give both or neither")
+
+
+def refuse_number_of_stacked_runs(engine: str, options: EngineOptions, why: str) -> None:
+    """Raise ``InputError`` for a number of runs to train together, which ``engine`` cannot do; ``why`` says so."""
+    if options.stacking.most > 1 and not options.stacking.automatic:
+        raise InputError(f"--stack N and --engine {engine} cannot be combined: {why}")

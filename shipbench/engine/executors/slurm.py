@@ -7,6 +7,7 @@ import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -16,9 +17,9 @@ from annotated_types import Ge
 from shipbench.engine.executors import slurm_queue
 from shipbench.engine.executors.journal import JournalWriter
 from shipbench.engine.executors.portable import portable
-from shipbench.engine.executors.registry import EngineOptions
+from shipbench.engine.executors.registry import EngineOptions, refuse_number_of_stacked_runs, refuse_scheduler
 from shipbench.engine.executors.slurm_jobs import Jobs, Watch, arrays_of, find_jobs, journal_of
-from shipbench.errors import InputError, one_line
+from shipbench.errors import InputError, check_all, one_line
 from shipbench.events import Listener, Note
 from shipbench.planning.plan import Plan, PlannedRun
 from shipbench.results import claims
@@ -89,8 +90,14 @@ class SlurmExecutor:
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
-        refuse_unknown(options.cluster, field_names(SlurmJobOptions), "--cluster with --engine slurm")
-        self._job_options = configure(SlurmJobOptions, dict(options.cluster))
+        checks: list[Callable[[], Any]] = [
+            partial(_job_options, options),
+            partial(refuse_scheduler, options),
+            partial(refuse_number_of_stacked_runs, "slurm", options, "a job executes one run"),
+            slurm_queue.require_slurm,
+            _submitit,
+        ]
+        self._job_options: SlurmJobOptions = check_all(checks)[0]
 
     @staticmethod
     def why_unusable() -> str:
@@ -98,14 +105,7 @@ class SlurmExecutor:
         return missing_library("submitit") or ("" if slurm_queue.is_here() else "sbatch is not on the PATH")
 
     def check(self) -> None:
-        """Raise ``InputError`` unless the options fit, submitit is installed, and the cluster has the partition."""
-        stacking = self._options.stacking
-        if self._options.scheduler is not None:
-            raise InputError("--scheduler ADDRESS and --engine dask belong together; give both or neither")
-        if stacking.most > 1 and not stacking.automatic:
-            raise InputError("--stack N and --engine slurm cannot be combined: a job executes one run")
-        slurm_queue.require_slurm()
-        _submitit()
+        """Raise ``InputError`` unless the cluster answers and has the partition."""
         slurm_queue.require_partitions(self._job_options.partition)
 
     def execute(self, runs: Sequence[PlannedRun], plan: Plan, results: Path, emit: Listener) -> None:
@@ -170,6 +170,11 @@ class SlurmExecutor:
                 before = arrays_of(submitted)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             raise InputError(f"SLURM has refused the jobs: {one_line(error)}") from error
+
+
+def _job_options(options: EngineOptions) -> SlurmJobOptions:
+    refuse_unknown(options.cluster, field_names(SlurmJobOptions), "--cluster with --engine slurm")
+    return configure(SlurmJobOptions, dict(options.cluster))
 
 
 @dataclass(frozen=True)

@@ -61,16 +61,22 @@ class Request:
 
 
 def request(
-    study: Study, base: RunSpec, results: Path | None, *, elsewhere: bool = False, without_data: bool = False
+    study: Study,
+    base: RunSpec,
+    results: Path | None,
+    *,
+    elsewhere: bool = False,
+    without_data: bool = False,
+    refused: Sequence[str] = (),
 ) -> Request:
     """Return the specs of a study; ``base`` gives what belongs to the machine (``data``, ``device``).
 
     Data, settings and checkpoints are checked as by ``shipbench.planning.preflight``, and so is the folder ``results``
     unless it is None. With ``without_data``, catalogued tasks whose data cannot be opened keep the sizes of the
-    catalogue. Raises one ``InputError`` that names the problems of every part.
+    catalogue. Raises one ``InputError`` that names the problems of every part after those in ``refused``.
     """
     made: list[Requested] = []
-    problems: list[str] = []
+    problems = list(refused)
     unopened: list[str] = []
     notes: list[str] = []
     follow_ups: list[RequestedFollowUp] = []
