@@ -59,7 +59,7 @@ def check_all(checks: Iterable[Callable[[], Value]]) -> list[Value]:
 
 
 def value_of(check: Callable[[], Value], instead: Default, problems: list[str]) -> Value | Default:
-    """Return what ``check`` returns; if it raises ``InputError``, add its problems to ``problems`` and return ``instead``.
+    """Return what ``check`` returns, or ``instead`` if it raises ``InputError``, whose problems join ``problems``.
 
     For checks whose results further checks need; ``check_all`` is shorter for all others.
     """

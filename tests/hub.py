@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
 import yaml
 
 REPO = "someone/VTAB-1k"
@@ -85,6 +87,25 @@ def serve(hub: Hub) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def local_hub(cache: Path) -> Iterator[Hub]:
+    """Let the hub's client of this process use a hub with a token, and the empty folder ``cache`` for downloads."""
+    from huggingface_hub import constants, file_download
+
+    with pytest.MonkeyPatch.context() as patch, serve(Hub()) as hub:
+        patch.setenv("HF_TOKEN", "good")
+        # The chunked storage of the hub has a client and a server of its own; without it, files go through Git LFS.
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setenv("HF_ENDPOINT", hub.address)
+        # The client reads the variable when it is imported, which comes later in a process that has it from the start.
+        patch.setattr(constants, "ENDPOINT", hub.address)
+        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for module in (constants, file_download):
+            patch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        yield hub
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -21,6 +21,7 @@ from shipbench.backbones.origin import Origin, Triple
 from shipbench.backbones.pinned import DEMO_BACKBONE, RANDOM, check_image_size, no_stochastic_depth
 from shipbench.backbones.state_dicts import load_strictly, read_state_dict, require_finite, weights_sha256
 from shipbench.errors import InputError, did_you_mean, one_line
+from shipbench.runtime.hub_output import as_silent_as_console
 
 _DEMO_ARCHITECTURE = "vit_small_patch14_dinov2"
 
@@ -124,7 +125,7 @@ def _create(
         raise InputError(f"unknown backbone {name!r}{did_you_mean(name, names)}; see 'shipbench list backbones'")
     _refuse_unknown_tag(arch)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), as_silent_as_console("huggingface_hub"):
             torch.manual_seed(0)
             options = {**_stochastic_depth(arch, drop_path, name), **_fixed_size(arch), **architecture}
             model = timm.create_model(arch, pretrained=from_hub, num_classes=0, **options)

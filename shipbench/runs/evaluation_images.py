@@ -58,12 +58,11 @@ class OpenedImages:
         """Return the images to score after hashing them.
 
         A source without test images gives all its images, unless the run was trained on some of them: then it gives
-        those that were held out. Raises ``InputError`` if the run may have been trained on some of the images, and for
-        test images of its own that have changed.
+        those that were held out. Raises ``InputError`` if the run may have been trained on some of the images, and if
+        its own test images have changed.
         """
         record, task, content = self.record, self.task, self.content
-        listed = isinstance(content, Listing)
-        copy = _of_listing(record, task, content) if listed else identified(task, content)
+        copy = _of_listing(record, task, content) if isinstance(content, Listing) else identified(task, content)
         same_data = copy.identity.fingerprint == record.data_fingerprint
         if self.own and not same_data:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -34,8 +35,7 @@ def run(
     if not isinstance(spec, RunSpec):
         raise InputError(f"run takes a RunSpec, as in run(RunSpec('ship', 'demo-tiny')); {spec!r:.60} is none")
     listener = None if listener is None else _without_draws(listener)
-    anonymous = Emitter(listener=listener)
-    with console.redirected(lambda line: anonymous.emit(Note(None, line))):
+    with console.redirected(console.discard if listener is None else _noting(listener)):
         if results is None:
             prepared = _prepared(spec)
             return _run_without_store(prepared, Emitter(prepared.run_id, listener))
@@ -43,6 +43,11 @@ def run(
         store.check_writable()
         prepared = _prepared(spec)
         return _run_in(store, prepared, Emitter(prepared.run_id, listener), force=force)
+
+
+def _noting(listener: Listener) -> Callable[[str], None]:
+    """Return a function that passes a line to the listener as a note."""
+    return lambda line: listener(Note(None, line))
 
 
 def _without_draws(listener: Listener) -> Listener:

@@ -80,6 +80,15 @@ def redirected(receive: Callable[[str], None] | None) -> Iterator[None]:
         _redirection.reset(token)
 
 
+def discard(line: str) -> None:
+    """Receive a redirected line and print nothing."""
+
+
+def is_silent() -> bool:
+    """Return whether lines are redirected to ``discard``, so that libraries should print nothing either."""
+    return _redirection.get() is discard
+
+
 def say(message: str) -> None:
     """Print a line on standard error, unless lines are redirected."""
     receive = _redirection.get()

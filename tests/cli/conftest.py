@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, file_download
 
 from shipbench import RunSpec, run
 from shipbench.tasks import Task, get_task
 from tests.cli.builders import TINY
 from tests.data.builders import vtab_tree
-from tests.hub import Hub, serve
+from tests.hub import Hub, local_hub
 from tests.tasks.pictures import image_folder
 
 # The normalisation of test_vit has equal means and deviations.
@@ -84,17 +83,7 @@ def quiet_tracer() -> Iterator[None]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(tmp_path: Path) -> Iterator[Hub]:
     """A hub whose token is set, with an empty cache of downloads."""
-    monkeypatch.setenv("HF_TOKEN", "good")
-    # The chunked storage of the hub has a client and a server of its own; without it, files go through Git LFS.
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-    with serve(Hub()) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        # The client reads the variable when it is imported, which comes later in a process that has it from the start.
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        for module in (constants, file_download):
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    with local_hub(tmp_path / "hub-cache") as hub:
         yield hub

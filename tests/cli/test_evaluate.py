@@ -23,7 +23,6 @@ from shipbench.cli import evaluate as evaluate_command
 from shipbench.cli.follow_ups import execute_follow_ups
 from shipbench.data.corruptions import Corruption
 from shipbench.data.framing import resize
-from shipbench.data.listings import DrawnSource
 from shipbench.data.types import Identity, NativeSplit
 from shipbench.errors import InputError
 from shipbench.events import Event, Note
@@ -357,7 +356,8 @@ def test_runs_that_were_not_tested_or_whose_weights_are_not_named_are_refused(tm
     with pytest.raises(InputError, match="record printed is imported, so it has no weights here; name a run of"):
         finished.trained_record(store, "printed")
     (tmp_path / "my.npz").touch()
-    assert finished.checkpoint_of(make_record(checkpoint="my.npz"), str(tmp_path / "my.npz")) == str(tmp_path / "my.npz")
+    named = str(tmp_path / "my.npz")
+    assert finished.checkpoint_of(make_record(checkpoint="my.npz"), named) == named
     with pytest.raises(InputError, match=r"checkpoint there/my\.npz does not exist or is not a file"):
         finished.checkpoint_of(make_record(checkpoint="my.npz"), "there/my.npz")
     assert finished.checkpoint_of(make_record(checkpoint="random"), None) == "random"
@@ -432,29 +432,6 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence(shipbench: Shipbench,
         assert outcome.code == 2, options
         assert words in outcome.err
     assert len(load_results(bugs / "r")) == 1
-
-
-def test_everything_that_can_be_refused_cheaply_is_one_message_before_images_are_hashed(
-    shipbench: Shipbench, bugs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(DrawnSource, "identify", lambda *_: pytest.fail("images were hashed"))
-    run_id, results = only_run(bugs), ("--results", bugs / "r")
-    wrong = ("--checkpoint", bugs / "nofile.npz", "--device", "cuda:7")
-    missing, device = f"checkpoint {bugs / 'nofile.npz'} does not exist", "device 'cuda:7' is not available"
-    for line, problems in (
-        (("evaluate", run_id, "--corrupt", "blur", *on(bugs / "nowhere"), *wrong), (missing, device, "nowhere")),
-        (("evaluate", run_id, *on(bugs / "bugs"), *wrong), (missing, device)),
-        (("evaluate", run_id, "nothing", "--corrupt", "fog", *wrong), ("fog", device, missing, "'nothing'", "no paths")),
-        (("evaluate", run_id, "--on", "demo", "--severity", "2"), ("names 6 tasks", "--severity needs --corrupt")),
-        (("explain", run_id, *on(bugs / "nowhere"), *wrong), (missing, device, "nowhere")),
-        (("explain", run_id, bugs / "no.png", *wrong), (missing, device, "no.png does not exist")),
-        (("explain", "nothing", "--features", "--output", bugs), ("'nothing'", "leave out --output")),
-    ):
-        outcome = shipbench(*line, *results)
-        assert outcome.code == 2
-        assert outcome.err.splitlines()[0] == f"error: {len(problems)} problems:", outcome.err
-        assert len(outcome.err.splitlines()) == 1 + len(problems)
-        assert all(words in outcome.err for words in problems), outcome.err
 
 
 def test_corrupted_images_of_a_catalogued_task_are_resumed_listed_and_kept_out_of_tables(

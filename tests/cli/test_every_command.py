@@ -357,7 +357,7 @@ def test_an_interruption_is_one_sentence(world: World, shipbench: Shipbench, mon
         "report": "shipbench.report.write.report_files",
         "data import": "shipbench.data.acquisition.importing.import_archives",
         "import": "shipbench.results.foreign.importing.import_results",
-        "explain": "shipbench.explaining.explain.plan_explanation",
+        "explain": "shipbench.explaining.explain.open_explanation",
     }
     for command, place in places.items():
         with monkeypatch.context() as patch:

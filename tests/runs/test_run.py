@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,10 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars  # type: ignore[attr-defined]
+from safetensors.torch import save
 
 from shipbench import RunSpec, run
-from shipbench.backbones import Preprocessing
+from shipbench.backbones import Preprocessing, load_backbone
 from shipbench.data.vtab import fingerprints
 from shipbench.engine import attempt
 from shipbench.errors import InputError
@@ -32,6 +36,7 @@ from shipbench.runs.recording import _scores, blank_record, mean_class_accuracy,
 from shipbench.runs.session import Session, claimed
 from shipbench.training.history import EpochReport, Evaluation, Fit
 from tests.data.builders import vtab_tree
+from tests.hub import local_hub
 from tests.results.stale_lookups import hide_until_its_folder_changes
 from tests.results.test_store import make_record
 
@@ -96,6 +101,26 @@ def test_waiting_prints_nothing_without_a_listener(
     other_process(store, monkeypatch, None)
     assert run(SPEC, results=store.root).host == "here"
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_fetches_weights_of_the_hub_without_a_word(
+    tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, name = vtab_tree(tmp_path / "data", tasks=("dtd",)), "test_vit.r160_in1k"
+    # The client draws bars then without a terminal, too.
+    monkeypatch.setenv("TQDM_POSITION", "-1")
+    enable_progress_bars()
+    weights = save(timm.create_model(name, num_classes=1000).state_dict())
+    spec = RunSpec("linear", "dtd", backbone=name, data=data, overrides={"image_size": 64, "epochs": 1})
+    with local_hub(tmp_path / "hub") as hub:
+        hub.repositories[f"models/timm/{name}"] = {"model.safetensors": weights}
+        load_backbone(name)
+        assert "model.safetensors" in capfd.readouterr().err
+        shutil.rmtree(tmp_path / "hub")
+        assert run(spec).done
+        assert capfd.readouterr() == ("", "")
+        assert len(hub.downloads()) == 2
+    assert not are_progress_bars_disabled()
 
 
 @pytest.mark.parametrize("method", ["linear", "ship"])

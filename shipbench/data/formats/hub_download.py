@@ -10,6 +10,7 @@ from typing import Any
 from shipbench.data.formats.arrow_tables import ArrowTable, read_features
 from shipbench.data.formats.hub_layout import HubTables, choose_config
 from shipbench.errors import InputError, one_line
+from shipbench.runtime.hub_output import as_silent_as_console
 
 _CHECK = "check the name, which no folder or file here has, and the network, or name a local copy"
 
@@ -21,7 +22,7 @@ def download_tables(name: str, config: str | None, revision: str | None) -> HubT
     licence or a script, or cannot be reached, and if one of several configurations has to be chosen.
     """
     datasets = _library(name)
-    with _explained(name, datasets):
+    with as_silent_as_console("huggingface_hub", "datasets"), _explained(name, datasets):
         configs = datasets.get_dataset_config_names(name, revision=revision)
         chosen = choose_config(configs, config, name)
         splits = datasets.load_dataset(name, chosen, revision=revision)

@@ -200,9 +200,11 @@ import sys
 from pathlib import Path
 from shipbench.data.formats.hub_dataset import HubDataset
 from shipbench.errors import InputError
+from shipbench.runtime.console import discard, redirected
 for name in sys.argv[1:]:
     try:
-        listing = HubDataset().list(name, Path("/"), {})
+        with redirected(discard):
+            listing = HubDataset().list(name, Path("/"), {})
         image = listing.images.read(listing.splits["test"][0].path)
         sizes = [len(split) for split in listing.splits.values()]
         print(listing.classes, sizes, len(image), len(listing.signatures))
@@ -221,6 +223,8 @@ def look_up(tmp_path: Path, address: str, *names: str, code: str = CODE) -> list
     process = subprocess.run(
         [sys.executable, "-c", code, *names], env=environment, capture_output=True, text=True, check=True
     )
+    # Neither bars nor warnings of the libraries, because the lines are discarded.
+    assert process.stderr == ""
     return process.stdout.splitlines()
 
 
