@@ -73,7 +73,9 @@ def evaluate(
     found = [value_of(partial(find_run, results, prefix), None, problems) for prefix in run]
     run_ids = list(dict.fromkeys(run_id for run_id in found if run_id is not None))
     chosen = _options(on, corrupt, severity, data, checkpoint, device, problems)
-    value_of(partial(resolve_device, device), None, problems)
+    # Every machine has a CPU; looking for other devices imports torch, which takes seconds.
+    if device not in ("auto", "cpu"):
+        value_of(partial(resolve_device, device), None, problems)
     value_of(store.check_writable, None, problems)
     opened = [] if chosen is None else _opened(store, run_ids, chosen, problems)
     if problems:

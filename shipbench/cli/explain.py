@@ -60,16 +60,18 @@ def explain(
         value_of(partial(check_output, output, "--output"), None, problems)
     run_id = value_of(partial(find_run, results, run), None, problems)
     task = None if on is None else value_of(partial(one_task, on), None, problems)
-    from shipbench.explaining.explain import ExplainOptions, open_explanation, store_features
-    from shipbench.explaining.explain import explain as draw
-
     opened = None
     # What else is needed follows from the run, its source, and options that do not exclude each other.
     if run_id is not None and (on is None or task is not None) and not conflicts:
+        from shipbench.explaining.explain import ExplainOptions, open_explanation
+
         chosen = ExplainOptions(tuple(images or ()), task, data, checkpoint, device, seed)
         opened = value_of(partial(open_explanation, Store(results), run_id, chosen, features=features), None, problems)
     if run_id is None or opened is None or problems:
         raise InputError(*problems)
+    from shipbench.explaining.explain import explain as draw
+    from shipbench.explaining.explain import store_features
+
     planned = opened.planned()
     say_warning(planned.test_images)
     if features:
