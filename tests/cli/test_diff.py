@@ -86,7 +86,7 @@ def test_across_tasks(shipbench: Shipbench, tmp_path: Path) -> None:
     assert content["regressions"] == ["SHIP across tasks"]
 
 
-def test_p_values_are_corrected_for_all_tasks_and_for_all_methods(shipbench: Shipbench, tmp_path: Path) -> None:
+def test_p_values_are_corrected_for_all_tasks(shipbench: Shipbench, tmp_path: Path) -> None:
     for folder, correct in (("a", 300), ("b", 294)):
         for task in ("dtd", "svhn"):
             write_run(tmp_path / folder, folder + task, correct, task=task)
@@ -96,14 +96,29 @@ def test_p_values_are_corrected_for_all_tasks_and_for_all_methods(shipbench: Shi
     assert ({task["verdict"] for task in content["tasks"]}, content["regression"]) == ({"not beyond chance"}, False)
     (alone,) = compared(shipbench, f"{tmp_path / 'a'}@task=dtd", f"{tmp_path / 'b'}@task=dtd")["tasks"]
     assert (alone["adjusted"], alone["verdict"]) == (pytest.approx(0.03125), "worse")
+
+
+def write_two_methods(sides: tuple[Path, Path], task: str, drop: float) -> None:
+    """Store a run of two methods on each side, which lose ``drop`` in the second."""
+    for folder, accuracy in zip(sides, (0.6, 0.6 - drop), strict=True):
+        for method in ("ship", "linear"):
+            changes = {"task": task, "method": method, "final_test_acc": accuracy}
+            write_run(folder, f"{folder.name}-{method}-{task}", None, **changes)
+
+
+def test_methods_are_tested_from_as_many_tasks_on_as_reach_the_level(shipbench: Shipbench, tmp_path: Path) -> None:
+    sides = tmp_path / "a", tmp_path / "b"
     for i, task in enumerate(VTAB.tasks[:6]):
-        for folder, accuracy in (("c", 0.6), ("d", 0.59 - 0.001 * i)):
-            for method in ("ship", "linear"):
-                changes = {"task": task.name, "method": method, "final_test_acc": accuracy}
-                write_run(tmp_path / folder, f"{folder}{method}{i}", None, **changes)
-    methods = compared(shipbench, tmp_path / "c", tmp_path / "d")["methods"]
-    assert [(m["p_value"], m["adjusted"]) for m in methods] == [pytest.approx((0.03125, 0.0625))] * 2
-    assert {m["verdict"] for m in methods} == {"not beyond chance"}
+        write_two_methods(sides, task.name, 0.01 + 0.001 * i)
+    # Two tests over six tasks, 2 / 2^6 each, could never reach the 5 % level.
+    methods = compared(shipbench, *sides)["methods"]
+    assert [(m["p_value"], m["verdict"]) for m in methods] == [(None, "no test")] * 2
+    shipbench("diff", *sides, "--output", tmp_path / "out")
+    note = "No Wilcoxon test over 6 tasks: with Holm's correction for 2 methods, it could not reach the 5 % level."
+    assert note in (tmp_path / "out" / "methods.md").read_text(encoding="utf-8")
+    write_two_methods(sides, VTAB.tasks[6].name, 0.02)
+    methods = compared(shipbench, *sides)["methods"]
+    assert [(m["p_value"], m["adjusted"], m["verdict"]) for m in methods] == [(1 / 64, 2 / 64, "worse")] * 2
 
 
 def test_predictions_after_the_last_epoch_test_no_other_epoch(shipbench: Shipbench, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -60,7 +61,8 @@ def test_each_arm_is_compared_with_the_baseline_of_its_backbone_weights_and_size
     assert len({arm.base for arm, _ in pairs}) == 2
     worse, better = sorted(view.comparisons, key=lambda c: c.interval.mean)
     assert min(better.differences.values()) > 0 > max(worse.differences.values())
-    assert [c.wilcoxon_adjusted for c in view.comparisons] == pytest.approx([0.0625, 0.0625])
+    # The tests of all backbones are corrected together: with six tasks, a single one could reach the 5 % level.
+    assert all(math.isnan(c.wilcoxon) for c in view.comparisons)
 
 
 def test_marks_tests_and_the_sentence_are_those_of_one_backbone() -> None:

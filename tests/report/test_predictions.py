@@ -142,31 +142,6 @@ def test_a_mark_points_where_the_mean_accuracy_does() -> None:
     assert "McNemar" not in tests.caption.alone
 
 
-def test_without_predictions_there_are_tests_across_tasks_only() -> None:
-    report = build_report(make_results(grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))))
-    across = table(report, "significance-demo")
-    # Six differences of one sign: 2 / 2^6.
-    assert cell(across, "SHIP", "wilcoxon_p").value == pytest.approx(0.03125)
-    assert cell(across, "SHIP", "beyond_chance_better").value is None
-    assert not any(t.name.startswith(("paired-tests", "agreement")) for t in report.tables())
-
-
-def test_a_method_with_too_few_tasks_for_a_test_weakens_no_other() -> None:
-    records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,))
-    records = [r for r in records if (r["method"], r["task"]) != ("linear", "digits")]
-    across = table_named("significance-demo", records, "results")
-    for column in ("wilcoxon_p", "wilcoxon_holm_p"):
-        assert cell(across, "SHIP", column).value == pytest.approx(0.03125)
-        assert cell(across, "Linear probe", column).value is None
-
-
-def test_p_values_across_tasks_are_corrected_for_the_number_of_methods() -> None:
-    across = table_named("significance-demo", grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,)), "results")
-    for method in ("Linear probe", "SHIP"):
-        shown = [cell(across, method, column).value for column in ("wilcoxon_p", "wilcoxon_holm_p")]
-        assert shown == pytest.approx([0.03125, 0.0625])
-
-
 def test_missing_cells_are_left_out_of_tests() -> None:
     records = grid(("vpt-deep", "ship"), DEMO_TASKS, (0,))
     records, frame = predicted([r for r in records if (r["method"], r["task"]) != ("ship", "digits")])

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from shipbench.record import MEAN_PER_CLASS
-from shipbench.report.analysis.comparisons import ALPHA, across_tasks_test
+from shipbench.report.analysis.comparisons import ALPHA, across_tasks_tests
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.normalise import with_facts_of_failed
 from shipbench.report.analysis.pairing import Row, is_done, pair_labels, pair_runs, run_name
@@ -266,8 +266,8 @@ def _method_changes(tasks: Sequence[TaskChange]) -> list[MethodChange]:
     values: dict[str, list[float]] = {}
     for change in tasks:
         values.setdefault(change.label, []).append(change.difference)
-    changes = [
-        MethodChange(label, over_tasks(v), across_tasks_test(v), rank_biserial(v)) for label, v in values.items()
+    tests = across_tasks_tests(list(values.values()))
+    return [
+        MethodChange(label, over_tasks(v), p_value, rank_biserial(v), adjusted)
+        for (label, v), (p_value, adjusted) in zip(values.items(), tests, strict=True)
     ]
-    adjusted = holm([change.p_value for change in changes])
-    return [replace(change, adjusted=p) for change, p in zip(changes, adjusted, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from shipbench.record import MEAN_PER_CLASS
 from shipbench.report.analysis.arms import Arm
@@ -15,7 +16,7 @@ from shipbench.statistics import Interval, PairedTest, holm, rank_biserial, wilc
 ALPHA = 0.05
 BETTER, WORSE = "▲", "▼"
 FEWEST_WILCOXON = 6
-"""The fewest tasks with which Wilcoxon's signed-rank test can reach the 5 % level."""
+"""The fewest tasks with which Wilcoxon's signed-rank test can reach the 5 % level, uncorrected."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,16 @@ class PairedComparison:
     """One arm against its baseline.
 
     ``differences``: percentage points per shared task, paired over seeds; ``interval``: Student's t over those tasks;
-    ``wilcoxon``: p-value across tasks, NaN over too few; ``wilcoxon_adjusted`` corrected by Holm over the arms.
+    ``wilcoxon``: p-value across tasks, NaN below ``fewest_tasks``; ``wilcoxon_adjusted`` corrected by Holm over the
+    arms.
     """
 
     arm: Arm
     baseline: Arm
     differences: Mapping[str, float]
     interval: Interval
-    wilcoxon: float
     tasks: Mapping[str, TaskTest]
+    wilcoxon: float = float("nan")
     wilcoxon_adjusted: float = float("nan")
 
     def contradicts(self, difference: float) -> bool:
@@ -80,12 +82,28 @@ def names_of_image_tests(tests: Iterable[tuple[int, bool]]) -> str:
     return f"{' or (tasks scored by class) '.join(names) or 'paired tests'} on the test images"
 
 
-def across_tasks_test(differences: Sequence[float]) -> float:
-    """Return the p-value of Wilcoxon's test over one difference per task; NaN below ``FEWEST_WILCOXON`` tasks.
+def fewest_tasks(counts: Sequence[int]) -> int:
+    """Return from how many tasks on all Wilcoxon's tests can reach the 5 % level after Holm's correction.
 
-    A test that cannot reach the 5 % level would only weaken Holm's correction of the others.
+    ``counts`` holds the number of tasks of every comparison. Tests over fewer tasks are not made: they would only
+    make the correction of the others larger. The choice depends on no result.
     """
-    return wilcoxon_test(differences) if len(differences) >= FEWEST_WILCOXON else float("nan")
+    return next(fewest for fewest in count(FEWEST_WILCOXON) if _can_reach_level([n for n in counts if n >= fewest]))
+
+
+def _can_reach_level(counts: Iterable[int]) -> bool:
+    """Return whether the corrected tests can all reach it: over n tasks, the smallest p-value is 2^(1 - n)."""
+    return all(adjusted < ALPHA for adjusted in holm([2.0 ** (1 - n) for n in counts]))
+
+
+def across_tasks_tests(differences: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """Return the p-values of Wilcoxon's tests, each with that corrected by Holm; NaN below ``fewest_tasks``.
+
+    ``differences`` holds one value per task for every comparison.
+    """
+    fewest = fewest_tasks([len(values) for values in differences])
+    p_values = [wilcoxon_test(values) if len(values) >= fewest else float("nan") for values in differences]
+    return list(zip(p_values, holm(p_values), strict=True))
 
 
 def paired_comparisons(
@@ -102,7 +120,7 @@ def paired_comparisons(
 def _paired_comparison(study: Study, arm: Arm, baseline: Arm, tests: Mapping[str, TaskTest]) -> PairedComparison:
     tasks = task_differences(*paired_accuracies(study, arm, baseline))
     values, of_tasks = list(tasks.values()), {task: test for task, test in tests.items() if task in tasks}
-    return PairedComparison(arm, baseline, tasks, over_tasks(values), across_tasks_test(values), of_tasks)
+    return PairedComparison(arm, baseline, tasks, over_tasks(values), of_tasks)
 
 
 def _task_tests(predictions: Mapping[str, TaskPredictions], arm: Arm, baseline: Arm) -> dict[str, TaskTest]:
@@ -122,15 +140,16 @@ def _task_test(predictions: TaskPredictions, arm: Arm, baseline: Arm) -> TaskTes
 
 
 def _corrected(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:
-    across = holm([comparison.wilcoxon for comparison in comparisons])
+    across = across_tasks_tests([list(comparison.differences.values()) for comparison in comparisons])
     cells = [(i, task) for i, comparison in enumerate(comparisons) for task in comparison.tasks]
-    p_values = holm([comparisons[i].tasks[task].images.p_value for i, task in cells])
-    adjusted = dict(zip(cells, p_values, strict=True))
+    over_images = holm([comparisons[i].tasks[task].images.p_value for i, task in cells])
+    adjusted = dict(zip(cells, over_images, strict=True))
     return [
         replace(
             comparison,
-            wilcoxon_adjusted=across[i],
+            wilcoxon=p_value,
+            wilcoxon_adjusted=corrected,
             tasks={task: replace(test, adjusted=adjusted[i, task]) for task, test in comparison.tasks.items()},
         )
-        for i, comparison in enumerate(comparisons)
+        for i, (comparison, (p_value, corrected)) in enumerate(zip(comparisons, across, strict=True))
     ]

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 from shipbench.counts import counted
 from shipbench.record import SEED_UNKNOWN
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.comparisons import ALPHA, BETTER, FEWEST_WILCOXON, WORSE, PairedComparison
+from shipbench.report.analysis.comparisons import ALPHA, BETTER, WORSE, PairedComparison
 from shipbench.report.analysis.differences import CompleteScores, complete_scores, differing_tasks
 from shipbench.report.analysis.study import Score
 from shipbench.report.analysis.suite import SuiteView
@@ -144,7 +144,7 @@ def _chance(view: SuiteView, best: Arm, other: Arm) -> str:
 def _verdict(comparison: PairedComparison, mark: str) -> str:
     adjusted = comparison.wilcoxon_adjusted
     marks = [test.mark for test in comparison.tasks.values()]
-    if len(comparison.differences) >= FEWEST_WILCOXON and has_value(adjusted):
+    if has_value(adjusted):
         worse = comparison.contradicts(1 if mark == BETTER else -1)
         beyond = "but worse beyond chance" if worse else "beyond chance" if adjusted < ALPHA else "not beyond chance"
         return f"{beyond} across tasks (Wilcoxon, {p_equation(adjusted)})"

@@ -8,7 +8,7 @@ from shipbench.report.analysis.changes import Changes, MethodChange, TaskChange,
 from shipbench.report.analysis.comparisons import names_of_image_tests
 from shipbench.report.document import Caption, Cell, Column, Figure, Row, Table, text_cell
 from shipbench.report.figures.differences import TaskDifferences, draw_task_differences
-from shipbench.report.tables.common import BY_CLASS, p_cell
+from shipbench.report.tables.common import BY_CLASS, p_cell, untested_note
 from shipbench.report.wording.names import group_order, task_name, task_order
 from shipbench.report.wording.numbers import has_value, percent, signed
 from shipbench.report.wording.text import joined, seed_list
@@ -63,6 +63,7 @@ def method_changes_table(changes: Changes) -> Table:
             Column("verdict", "Verdict", align="left"),
         ),
         rows=tuple(_method_row(change) for change in changes.methods),
+        notes=untested_note([change.interval.n for change in changes.methods]),
     )
 
 

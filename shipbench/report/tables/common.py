@@ -8,6 +8,7 @@ from dataclasses import replace
 from shipbench.record import SHIPBENCH
 from shipbench.report.analysis.arms import Arm
 from shipbench.report.analysis.cautions import FOREIGN, ON_TEST, on_test
+from shipbench.report.analysis.comparisons import FEWEST_WILCOXON, fewest_tasks
 from shipbench.report.analysis.study import Score, Study, Summary
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Mark, Row
@@ -107,6 +108,22 @@ def contradicted(arms: Sequence[Arm]) -> str:
     """Say of ``arms`` that their Wilcoxon's tests contradict the differences beside them; empty without any."""
     names = joined([arm.label for arm in arms])
     return f"Wilcoxon's test of {names} is beyond chance against the direction of the difference" if arms else ""
+
+
+def untested_note(counts: Sequence[int]) -> tuple[str, ...]:
+    """Say over how many tasks comparisons have no Wilcoxon test because of Holm's correction; nothing without any.
+
+    ``counts`` holds the number of tasks of every comparison.
+    """
+    enough = [count for count in counts if count >= FEWEST_WILCOXON]
+    untested = sorted({count for count in enough if count < fewest_tasks(counts)})
+    if not untested:
+        return ()
+    tasks = " to ".join(map(str, dict.fromkeys([untested[0], untested[-1]])))
+    return (
+        f"No Wilcoxon test over {tasks} tasks: with Holm's correction for {len(enough)} methods, it could not reach "
+        "the 5 % level.",
+    )
 
 
 def marked(rows: Sequence[Row], columns: Sequence[int]) -> list[Row]:

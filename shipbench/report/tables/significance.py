@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from shipbench.report.analysis.cautions import cautions, foreign_records
-from shipbench.report.analysis.comparisons import BETTER, FEWEST_WILCOXON, WORSE, PairedComparison, image_tests
+from shipbench.report.analysis.comparisons import BETTER, WORSE, PairedComparison, image_tests
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import MISSING, Cell, Column, Row, Table, distinct
-from shipbench.report.tables.common import BY_CLASS, contradicted, name_cell, p_cell
+from shipbench.report.tables.common import BY_CLASS, contradicted, name_cell, p_cell, untested_note
 from shipbench.report.wording.names import task_name
 from shipbench.report.wording.numbers import has_value, p_text, signed
 
 _WILCOXON = (Column("wilcoxon_p", "p", "Wilcoxon"), Column("wilcoxon_holm_p", "p, Holm", "Wilcoxon"))
 _ACROSS = (
-    "Difference to {baseline} in percentage points, mean over shared tasks with its 95 % interval; tasks won and lost, "
-    "and Wilcoxon's test across tasks. Tasks beyond chance by {tests}."
+    "Difference to {baseline} in percentage points, mean over shared tasks with its 95 % interval; tasks won and "
+    "lost{across}. Tasks beyond chance by {tests}."
 )
 _ACROSS_DETAILS = (
     "Differences are paired over seeds; the Student t interval needs three or more tasks. The Wilcoxon signed-rank "
-    "test is two-sided and needs six or more tasks, with Holm's correction for the number of methods tested. The tests "
-    "on images have Holm's correction over all methods and tasks, at the 5 % level."
+    "test is two-sided, with Holm's correction for the number of methods tested; it needs six or more tasks, and more "
+    "where the correction would keep it above the 5 % level. The tests on images have Holm's correction over all "
+    "methods and tasks, at the 5 % level."
 )
 _PER_TASK = (
     "p-value with Holm's correction, and below it the difference to {baseline} in percentage points: {tests}. The "
@@ -35,12 +36,13 @@ def across_tasks_table(view: SuiteView) -> Table | None:
     if not view.comparisons:
         return None
     baseline, tests = view.baselines.name, image_tests(view.comparisons)
-    tested = any(len(comparison.differences) >= FEWEST_WILCOXON for comparison in view.comparisons)
+    tested = any(has_value(comparison.wilcoxon) for comparison in view.comparisons)
+    across = ", and Wilcoxon's test across tasks" if tested else ""
     against = contradicted([c.arm for c in view.comparisons if c.contradicts(c.interval.mean)])
     return Table(
         name=f"significance-{view.slug}",
         title=f"{view.name}: difference to {baseline}",
-        caption=view.caption(_ACROSS.format(baseline=baseline, tests=tests), _ACROSS_DETAILS),
+        caption=view.caption(_ACROSS.format(baseline=baseline, across=across, tests=tests), _ACROSS_DETAILS),
         columns=(
             Column("method", "Method", align="left"),
             Column("difference", "difference", extras=("low", "high")),
@@ -52,7 +54,12 @@ def across_tasks_table(view: SuiteView) -> Table | None:
             Column("beyond_chance_worse", "worse", "Beyond chance"),
         ),
         rows=tuple(_across_row(comparison, tested=tested) for comparison in view.comparisons),
-        notes=(*([f"{against}."] if against else []), *view.comparison_notes, *view.prediction_notes),
+        notes=(
+            *([f"{against}."] if against else []),
+            *view.comparison_notes,
+            *untested_note([len(comparison.differences) for comparison in view.comparisons]),
+            *view.prediction_notes,
+        ),
         warnings=cautions(view.study.runs_of([arm for c in view.comparisons for arm in (c.baseline, c.arm)])),
     )
 

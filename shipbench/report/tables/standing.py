@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shipbench.report.analysis.arms import Arm
-from shipbench.report.analysis.comparisons import FEWEST_WILCOXON, PairedComparison
+from shipbench.report.analysis.comparisons import PairedComparison
 from shipbench.report.analysis.headline import Standing, left_out
 from shipbench.report.analysis.study import Score, Study, mean_over_tasks
 from shipbench.report.analysis.suite import SuiteView
@@ -22,6 +22,7 @@ from shipbench.report.tables.common import (
     p_cell,
     score_cell,
     tuned_note,
+    untested_note,
 )
 from shipbench.report.wording.numbers import has_value, signed
 from shipbench.report.wording.text import sentence_case
@@ -31,7 +32,7 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
     """Return the table of ``standing``, best first; differences are to each arm's baseline."""
     comparisons = {comparison.arm: comparison for comparison in view.comparisons}
     against = f"vs. {view.baselines.name}" if comparisons else ""
-    tested = any(len(comparison.differences) >= FEWEST_WILCOXON for comparison in comparisons.values())
+    tested = any(has_value(comparison.wilcoxon) for comparison in comparisons.values())
     rows = [
         Row(tuple(_cells(view, standing, arm, score, comparisons.get(arm), against=bool(against), tested=tested)))
         for arm, score in standing.scores
@@ -45,13 +46,14 @@ def standing_table(view: SuiteView, standing: Standing) -> Table:
         Column("trainable_params", "params (M)"),
     )
     beyond = _beyond(view, standing) if tested else ""
+    untested = untested_note([len(comparison.differences) for comparison in comparisons.values()])
     remarks = "; ".join(filter(None, _remarks(view, standing, tested=tested)))
     return Table(
         name=f"overview-{view.slug}",
         title=f"{view.name}: overview",
         caption=view.caption(
             f"{sentence_case(standing.name)} in percent{seeds}.{f' {remarks}.' if remarks else ''}",
-            f"Trainable parameters with the head.{left_out(view, standing)}{beyond}",
+            " ".join([f"Trainable parameters with the head.{left_out(view, standing)}{beyond}", *untested]),
         ),
         columns=columns,
         rows=tuple(evenly(marked(rows, [1]), {len(columns) - 1: MILLION})),
