@@ -28,7 +28,10 @@ _NUMBER = re.compile(r"[<+\N{MINUS SIGN}]?[\d,]+(\.\d+)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell: ``text``, ``sign`` and a small ``below`` are printed; ``value`` and ``extras`` go to the CSV."""
+    """A table cell: ``text``, ``sign`` and a small ``below`` are printed; ``value`` and ``extras`` go to the CSV.
+
+    ``imported`` says that the cell names results of another harness.
+    """
 
     text: str = ""
     below: str = ""
@@ -36,6 +39,7 @@ class Cell:
     extras: tuple[tuple[str, float | None], ...] = ()
     mark: Mark = ""
     sign: str = ""
+    imported: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,12 @@ class Row:
     kind: RowKind = "ours"
     rule: bool = False
     key: str = ""
+
+    @property
+    def owner(self) -> RowKind:
+        """Whose results it holds: its kind, or "imported" for imported results that are laid out like ours."""
+        is_imported = self.kind == "ours" and any(cell.imported for cell in self.cells)
+        return "imported" if is_imported else self.kind
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from shipbench.report.analysis.oracle import oracle_gaps
 from shipbench.report.analysis.study import ImportedChoice, build_study
 from shipbench.report.analysis.suite import SuiteView
 from shipbench.report.document import Row, Table, without_empty_columns
+from shipbench.report.render.csv_text import table_rows
 from shipbench.report.tables.cost import cost_table
 from shipbench.report.tables.main import main_results_table
 from shipbench.results.foreign.importing import import_results
@@ -235,6 +237,47 @@ def test_among_the_runs(records: pd.DataFrame) -> None:
     assert any("recorded by another program" in warning for warning in table_of(view).warnings)
 
 
+def owners(frame: pd.DataFrame, choice: ImportedChoice) -> dict[tuple[str, bool], set[str]]:
+    """Return the owners of the rows of a report, by table and by whether another harness made the results."""
+    report = build_report(frame, None, ReportOptions(imported=choice))
+    found: dict[tuple[str, bool], set[str]] = defaultdict(set)
+    for table in report.tables():
+        for row in table_rows(table) if table.records is None else ():
+            if row["row"] not in ("published", "difference"):
+                foreign = any(name in row["method"] for name in ("osu", "csv", "Paper"))
+                found[table.name, foreign].add(row["row"])
+    return dict(found)
+
+
+@pytest.mark.parametrize("choice", ["beside", "all"])
+def test_rows_say_whose_they_are(records: pd.DataFrame, choice: ImportedChoice) -> None:
+    found = owners(records, choice)
+    assert all(row == {"imported" if foreign else "ours"} for (_, foreign), row in found.items()), found
+    ranked = ("overview", "ranks", "oracle-gaps", "cost") if choice == "all" else ()
+    of_suite = {f"{name}-vtab-1k" for name in ("main", *ranked)}
+    assert {name for name, foreign in found if foreign} == {*of_suite, "missing"}
+
+
+def test_rows_of_a_suite_of_imported_results_alone_say_so(records: pd.DataFrame) -> None:
+    found = owners(records[records["kind"] == "imported"], "beside")
+    assert set.union(*found.values()) == {"imported"}
+    assert {"main-vtab-1k", "overview-vtab-1k", "cost-vtab-1k", "missing"} <= {name for name, _ in found}
+
+
+def test_results_that_do_not_count_are_listed_apart_from_those_of_runs(tmp_path: Path) -> None:
+    """Neither LoRA's runs nor its imported results have an accuracy that was chosen on validation images."""
+    imported("osu", osu_folder(tmp_path, VTAB_TASKS[:2]), tmp_path / "results")
+    runs = make_results(grid(("lora",), VTAB_TASKS[:2], (0,)))
+    frame = pd.concat([runs, load_results(tmp_path / "results")], ignore_index=True)
+    report = build_report(frame, None, ReportOptions(select="validation"))
+    (missing,) = (table for table in report.tables() if table.name == "missing")
+    of_lora = {row["row"]: row["why"] for row in table_rows(missing) if row["method"] == "LoRA"}
+    assert of_lora == {
+        "ours": 'protocol "final": no accuracy under the rule "validation"',
+        "imported": 'imported without an accuracy under the rule "validation"',
+    }
+
+
 def test_the_frame_of_the_main_table_holds_trained_runs_unless_told_otherwise(records: pd.DataFrame) -> None:
     trained = records[records["kind"] != "imported"]
     pd.testing.assert_frame_equal(main_table(records), main_table(trained))
@@ -289,7 +332,11 @@ def test_results_stand_under_their_own_rule_only(tmp_path: Path) -> None:
 def test_the_whole_report_and_the_option(shipbench: Shipbench, tmp_path: Path) -> None:
     imported("osu", osu_folder(tmp_path), tmp_path / "results")
     arguments = ("--results", tmp_path / "results", "--output", tmp_path / "out", "--format", "md,tex,csv,html")
-    assert shipbench("report", *arguments, "--imported", "all").code == 0
+    outcome = shipbench("report", *arguments, "--imported", "all", "--json")
+    (main,) = (table for table in json.loads(outcome.out)["tables"] if table["name"] == "main-vtab-1k")
+    assert {row["row"] for row in main["rows"] if row["method"] in ("Linear probe", "LoRA")} == {"imported"}
+    lines = (tmp_path / "out" / "tables" / "main-vtab-1k.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines[:4]] == ["row", "imported", "imported", "published"]
     assert "--imported all" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert shipbench("report", *arguments, "--imported", "some").code == 2
     with pytest.raises(InputError, match="did you mean 'beside'"):

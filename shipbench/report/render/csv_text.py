@@ -37,7 +37,7 @@ def _header_and_rows(table: Table) -> tuple[list[str], Iterable[Iterable[Any]]]:
         for column, cell in zip(table.columns, row.cells, strict=True):
             extras = dict(cell.extras)
             values += [cell.value, *(extras.get(name) for name in column.extras)]
-        rows.append([row.kind, *values])
+        rows.append([row.owner, *values])
     return ["row", *names], rows
 
 

@@ -55,7 +55,8 @@ def label_cell(study: Study, arm: Arm) -> Cell:
 
 def name_cell(arm: Arm) -> Cell:
     """Return the label of an arm, with a sign if its records lack the seal of shipbench."""
-    return Cell(text=arm.label if arm.origin == SHIPBENCH else f"{arm.label} {FOREIGN}", value=arm.label)
+    text = arm.label if arm.origin == SHIPBENCH else f"{arm.label} {FOREIGN}"
+    return Cell(text, value=arm.label, imported=arm.imported)
 
 
 def score_cell(score: Score, expected: Sequence[int]) -> Cell:

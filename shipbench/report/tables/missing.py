@@ -49,12 +49,22 @@ def missing_table(study: Study) -> Table:
     )
 
 
-def _row(study: Study, what: str, method: str, suite: str, tasks: Sequence[str], seeds: Sequence[int], why: str) -> Row:
+def _row(
+    study: Study,
+    what: str,
+    method: str,
+    suite: str,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    why: str,
+    *,
+    imported: bool = False,
+) -> Row:
     names = task_list(tasks, study.tasks_of(suite))
     return Row(
         (
             text_cell(what),
-            text_cell(method),
+            Cell(method, value=method, imported=imported),
             Cell(names, suite_beside(names, suite), names),
             text_cell(seed_list(seeds)),
             text_cell(why),
@@ -80,24 +90,25 @@ def _collapsed(study: Study) -> Iterator[Row]:
             worst = 100 * runs.loc[runs["collapsed"], "accuracy"].min()
             chance = 100 * runs["chance_acc"].max()
             why = f"lowest accuracy {worst:.1f} %, majority-class accuracy {chance:.1f} %; kept in the means"
-            yield _row(study, "collapsed", arm.label, arm.suite, [task], seeds, why)
+            yield _row(study, "collapsed", arm.label, arm.suite, [task], seeds, why, imported=arm.imported)
 
 
 def _not_counted(study: Study) -> Iterator[Row]:
     """Yield the finished runs that count in no cell, grouped by suite, method and reason."""
     done = _uncounted(study)
-    is_superseded = done["tuning"] == SUPERSEDED
+    is_superseded, is_imported = done["tuning"] == SUPERSEDED, done["kind"] == IMPORTED
     mixed = pd.Series(done.index.map(lambda record: study.mixed_records.get(record, "")), done.index, dtype=object)
-    for (suite, method, protocol, superseded, what), runs in done.groupby(
-        ["suite", "method", "protocol", is_superseded, mixed]
+    for (suite, method, protocol, superseded, imported, what), runs in done.groupby(
+        ["suite", "method", "protocol", is_superseded, is_imported, mixed]
     ):
         why = f'protocol "{protocol}": no accuracy under the rule "{study.selection.name}"'
-        if (runs["kind"] == IMPORTED).all():
+        if imported:
             why = f'imported without an accuracy under the rule "{study.selection.name}"'
         why = "chosen by an earlier tuning; a later one chose other settings" if superseded else why
         why = _MIXED.get(str(what), why)
         tasks, seeds = sorted(set(runs["task"])), [int(seed) for seed in runs["seed"]]
-        yield _row(study, "not counted", method_name(str(method)), str(suite), tasks, seeds, why)
+        name = method_name(str(method))
+        yield _row(study, "not counted", name, str(suite), tasks, seeds, why, imported=bool(imported))
 
 
 def _uncounted(study: Study) -> pd.DataFrame:
@@ -117,7 +128,7 @@ def _missing(study: Study) -> Iterator[Row]:
             why = "no finished run that the rule counts" if finished else "no finished run"
             tasks_by_cause.setdefault((seeds, why), []).append(task)
         for (seeds, why), tasks in tasks_by_cause.items():
-            yield _row(study, "missing", arm.label, arm.suite, tasks, seeds, why)
+            yield _row(study, "missing", arm.label, arm.suite, tasks, seeds, why, imported=arm.imported)
 
 
 def _gaps(study: Study, arm: Arm) -> dict[str, tuple[int, ...]]:
