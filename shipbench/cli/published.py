@@ -61,7 +61,7 @@ def importable(rows: Sequence[PublishedRow]) -> list[Row]:
 def _count_and_source(row: PublishedRow) -> tuple[str, str, str]:
     count = row.trainable_params_millions
     head = {True: "yes", False: "no", None: ""}[row.params_include_head]
-    return "" if count is None else f"{count:g}M", head, f"{row.paper}, {row.venue} {row.year}"
+    return "" if count is None else f"{count:g}M", head, row.source
 
 
 def _tasks(text: str | None) -> list[str]:

@@ -39,6 +39,11 @@ class PublishedRow:
     notes: str
     inconsistencies: tuple[str, ...]
 
+    @property
+    def source(self) -> str:
+        """The paper with its venue and year, which is the ``source`` of an imported copy of the row."""
+        return f"{self.paper}, {self.venue} {self.year}"
+
 
 @dataclass(frozen=True)
 class PublishedShipRun:

@@ -20,6 +20,8 @@ LoadFeatures: TypeAlias = Callable[[str], "pd.DataFrame | None"]
 """Returns the stored features of a run: index, label, f0, f1, ...; None if there are none."""
 
 MOST_POINTS, MOST_CLASSES = 500, 10
+FEWEST_POINTS = 5
+"""The fewest images whose neighbours say something."""
 _SEED = 0
 _FEATURE = re.compile(r"f\d+")
 

@@ -19,7 +19,7 @@ from shipbench.report.analysis.cautions import cautions
 from shipbench.report.analysis.classes import Bin, calibration_bins
 from shipbench.report.analysis.comparisons import PairedComparison, paired_comparisons
 from shipbench.report.analysis.differences import Ablation, CompleteScores, ablations, changed_tasks, complete_scores
-from shipbench.report.analysis.embedding import LoadFeatures, StoredFeatures, stored_features
+from shipbench.report.analysis.embedding import FEWEST_POINTS, LoadFeatures, StoredFeatures, stored_features
 from shipbench.report.analysis.oracle import OracleGap, oracle_gaps
 from shipbench.report.analysis.predictions import LoadPredictions, TaskPredictions, left_out, suite_predictions
 from shipbench.report.analysis.published import PublishedChoice, PublishedMatch, published_matches
@@ -273,5 +273,6 @@ class SuiteView:
 
     @cached_property
     def features(self) -> list[StoredFeatures]:
-        """The stored features of main arms, a run per arm and task."""
-        return list(stored_features(self.study, self.suite, self.load_features))
+        """The stored features of main arms that have enough images to draw, a run per arm and task."""
+        stored = stored_features(self.study, self.suite, self.load_features)
+        return [each for each in stored if len(each.labels) >= FEWEST_POINTS]

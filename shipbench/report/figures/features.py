@@ -20,13 +20,11 @@ from shipbench.report.wording.names import task_name
 from shipbench.report.wording.text import shortened
 
 _COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, PURPLE, INK, "#8c564b")
-# Below this, neighbours say nothing.
-_FEWEST = 5
 
 
 def features_figure(view: SuiteView) -> Figure | None:
     """Return t-SNE of the stored features, a panel per task and method; None if no run of the suite has any."""
-    stored = [each for each in view.features if len(each.labels) >= _FEWEST]
+    stored = view.features
     if not stored:
         return None
     tasks = len({each.task for each in stored})
