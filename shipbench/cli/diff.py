@@ -104,6 +104,8 @@ def _print(changes: Changes) -> None:
     for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
         if table.rows:
             _print_table(table)
+    for warning in changes.warnings:
+        say(warning)
     if not changes.compared:
         say(_why_no_pair(changes))
     for regression in changes.regressions:

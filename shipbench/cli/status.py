@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,7 +97,14 @@ def summary(state: FolderStatus) -> str:
 
 def _page(state: FolderStatus) -> RenderableType:
     """Return the summary and a table for each state that has runs."""
-    tables = (_active_table(state), _failed_table(state), _pending_table(state))
+    failed = [(run.run_id, run.title, run.error) for run in state.failed]
+    unsealed = [(run.run_id, run.title) for run in state.unsealed]
+    tables = (
+        _active_table(state),
+        _short_table(("run", "failed", "error"), failed),
+        _short_table(("run", "unsealed: shipbench run refuses it"), unsealed),
+        _pending_table(state),
+    )
     return Group(summary(state), *(table for table in tables if table is not None))
 
 
@@ -112,14 +119,15 @@ def _active_table(state: FolderStatus) -> RenderableType | None:
     return table
 
 
-def _failed_table(state: FolderStatus) -> RenderableType | None:
-    if not state.failed:
+def _short_table(header: Sequence[str], rows: Sequence[tuple[str, ...]]) -> RenderableType | None:
+    """Return a table of the first rows and the number of the others."""
+    if not rows:
         return None
-    table = make_table("run", "failed", "error")
-    for run in state.failed[:_MOST_ROWS]:
-        table.add_row(run.run_id, printable(run.title), printable(run.error))
-    if len(state.failed) > _MOST_ROWS:
-        table.add_row(f"{len(state.failed) - _MOST_ROWS} more", "", "")
+    table = make_table(*header)
+    for row in rows[:_MOST_ROWS]:
+        table.add_row(*map(printable, row))
+    if len(rows) > _MOST_ROWS:
+        table.add_row(f"{len(rows) - _MOST_ROWS} more", *[""] * (len(header) - 1))
     return table
 
 
@@ -164,4 +172,5 @@ def _as_json(state: FolderStatus) -> dict[str, Any]:
         "runs_under_way": content["active"],
         "runs_failed": content["failed"],
         "runs_to_do": content["pending"],
+        "runs_unsealed": content["unsealed"],
     }

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from shipbench.errors import InputError
-from shipbench.record import EVALUATED, TRAINED
+from shipbench.record import EVALUATED, TRAINED, UNSEALED
 from shipbench.results import claims
 from shipbench.results.loading import Row, load_rows
 from shipbench.results.lookup import visible_files
@@ -64,6 +64,14 @@ class FailedRun:
 
 
 @dataclass(frozen=True)
+class UnsealedRun:
+    """A run whose record another program has written again, so that commands refuse it instead of skipping the run."""
+
+    run_id: str
+    title: str
+
+
+@dataclass(frozen=True)
 class PendingRun:
     """A run that nobody executes now: one of a plan, or one that was interrupted and left a checkpoint."""
 
@@ -77,12 +85,13 @@ class PendingRun:
 
 @dataclass(frozen=True)
 class FolderStatus:
-    """The state of a results folder: the number of finished runs, and all others."""
+    """The state of a results folder: the number of finished runs, all others, and ended runs without a seal."""
 
     done: int
     active: tuple[ActiveRun, ...]
     failed: tuple[FailedRun, ...]
     pending: tuple[PendingRun, ...]
+    unsealed: tuple[UnsealedRun, ...]
 
 
 def folder_status(results: Path | str) -> FolderStatus:
@@ -108,6 +117,7 @@ def folder_status(results: Path | str) -> FolderStatus:
         pending=tuple(
             _pending(run_id, checkpoints, planned) for run_id in left if run_id not in holders and run_id not in ended
         ),
+        unsealed=tuple(UnsealedRun(row["run_id"], _title(row)) for row in ended.values() if row["origin"] == UNSEALED),
     )
 
 

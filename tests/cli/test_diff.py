@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from shipbench.record import MEAN_PER_CLASS
@@ -172,6 +173,30 @@ def test_files(shipbench: Shipbench, tmp_path: Path) -> None:
     # These records lack the accuracy of the best epoch.
     outcome = shipbench("diff", a, b, "--select", "oracle", "--output", tmp_path / "out")
     assert (outcome.code, "next:" in outcome.err, drawn.exists()) == (0, False, False)
+
+
+def test_records_without_a_seal_are_named(shipbench: Shipbench, tmp_path: Path) -> None:
+    a, b = two_folders(tmp_path, 300, 260)
+    assert compared(shipbench, a, b)["warnings"] == []
+    for folder in (a, b):
+        write_run(folder, f"{folder.name}7", 300, task="svhn", data_fingerprint=folder.name)
+        for path in (folder / "runs").glob("*.parquet"):
+            pd.read_parquet(path).assign(git_commit="abc").to_parquet(path, index=False)
+    line = ("diff", a, b, "--output", tmp_path / "out")
+    content = json.loads(shipbench(*line, "--json").out)
+    assert [row["label"] for row in (*content["tasks"], *content["methods"])] == ["SHIP, unsealed records"] * 2
+    assert content["regressions"] == ["SHIP, unsealed records on dtd"]
+    assert [run["label"] for run in (*content["only_a"], *content["only_b"])] == ["SHIP, unsealed records"] * 2
+    words = "Unsealed records: 2 runs (SHIP) have lost the seal of shipbench"
+    assert [warning[: 3 + len(words)] for warning in content["warnings"]] == [f"A: {words}", f"B: {words}"]
+    for name in ("tasks.md", "methods.md"):
+        assert f"A: {words}" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+    outcome = shipbench(*line)
+    assert "SHIP, unsealed records" in outcome.out
+    assert f"B: {words}" in outcome.err
+    write_run(a, "a1", 300, seed=1)
+    labels = {pair["seed"]: pair["label"] for pair in compared(shipbench, a, b)["pairs"]}
+    assert labels == {0: "SHIP, unsealed records", 1: "SHIP → SHIP, unsealed records"}
 
 
 @pytest.mark.parametrize(

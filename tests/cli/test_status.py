@@ -17,6 +17,7 @@ from tests.cli.builders import as_terminal, make_record, results_folder
 from tests.conftest import Shipbench
 from tests.results.test_claims import claim_file
 from tests.results.test_folder_status import checkpoint, entry
+from tests.results.test_foreign_records import accuracy_99, rewrite
 
 
 def folder(root: Path) -> Path:
@@ -58,6 +59,18 @@ def test_long_lists_of_failures_end_with_their_number(shipbench: Shipbench, tmp_
     assert "│ f20 " not in outcome.out
     assert "│ 3 more" in outcome.out
     assert "the errors in full" in outcome.err
+
+
+def test_unsealed_records_are_named(shipbench: Shipbench, tmp_path: Path) -> None:
+    results_folder(tmp_path, [make_record(f"d{i}", git_commit="abc") for i in (1, 2)])
+    assert "unsealed" not in shipbench("status", "--results", tmp_path).out
+    rewrite(tmp_path / "runs" / "d2.parquet", accuracy_99)
+    outcome = shipbench("status", "--results", tmp_path)
+    assert outcome.out.startswith("2 done, 0 under way, 0 failed, 0 to do\n")
+    assert [line.split("│")[1].strip() for line in outcome.out.splitlines() if "ship on dtd" in line] == ["d2"]
+    assert "unsealed" in outcome.out
+    content = json.loads(shipbench("status", "--results", tmp_path, "--json").out)
+    assert content["runs_unsealed"] == [{"run_id": "d2", "title": "ship on dtd, seed 0"}]
 
 
 def test_the_next_command_follows_runs_to_their_end(shipbench: Shipbench, tmp_path: Path) -> None:

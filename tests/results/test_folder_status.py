@@ -25,6 +25,7 @@ from shipbench.runs.checkpoints import Checkpoint, _digest
 from shipbench.training.history import EpochReport
 from shipbench.training.snapshot import Snapshot
 from tests.results.test_claims import claim_file, dead_process
+from tests.results.test_foreign_records import accuracy_99, rewrite, write_foreign
 from tests.results.test_store import make_record
 
 
@@ -72,6 +73,19 @@ def test_every_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (failed,) = state.failed
     assert failed.error == "CUDA out of memory"
     assert [(run.run_id, run.trained and run.trained.epochs) for run in state.pending] == [("t1", None), ("i1", 4)]
+
+
+def test_unsealed_records_are_named(tmp_path: Path) -> None:
+    """``shipbench run`` refuses them instead of skipping their runs."""
+    for run_id, columns in (("d1", {}), ("d2", {}), ("f1", {"status": "failed"}), ("e1", {"kind": "evaluated"})):
+        Store(tmp_path).write(make_record(run_id=run_id, git_commit="abc", **columns))
+    for run_id in ("d2", "f1", "e1"):
+        rewrite(Store(tmp_path).path("runs", run_id), accuracy_99)
+    write_foreign(tmp_path, run_id="x1")
+    state = folder_status(tmp_path)
+    assert [run.run_id for run in state.unsealed] == ["d2", "e1", "f1"]
+    assert state.unsealed[0].title == "ship on dtd, seed 0"
+    assert (state.done, [run.run_id for run in state.failed]) == (3, ["f1"])
 
 
 @pytest.mark.usefixtures("_every_epoch")

@@ -19,6 +19,7 @@ from shipbench.report import build_report, main_table
 from shipbench.results.loading import load_history, load_predictions, load_results
 from shipbench.results.store import RunTables, Store
 from tests.conftest import Outcome
+from tests.report.builders import grid, make_results
 from tests.results.test_store import make_record
 
 OURS = make_record(shipbench_version="0.1.0", git_commit="0123456789abcdef", trainable_params=7, total_params=9)
@@ -225,6 +226,21 @@ def test_records_without_a_seal_are_marked_in_every_table_and_never_averaged_wit
     (settings,) = (table for table in report.tables() if table.name == "settings")
     assert any(warning.startswith(words) for warning in settings.warnings)
     assert set(report.results["origin"]) == {"shipbench", frame.loc[frame["run_id"] == "foreign0", "origin"].item()}
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels"),
+    [
+        ({"origin": "unsealed"}, ["Linear probe (unsealed records)", "SHIP (unsealed records)"]),
+        ({"origin": "elsewhere"}, ["Linear probe (records from elsewhere)", "SHIP (records from elsewhere)"]),
+        ({"origin": "unsealed", "kind": "imported"}, ["Linear probe (unsealed records)", "SHIP (unsealed records)"]),
+        ({"origin": "osu", "kind": "imported"}, ["Linear probe", "SHIP"]),
+    ],
+)
+def test_records_without_a_seal_are_marked_beside_no_others(columns: dict[str, str], labels: list[str]) -> None:
+    """A folder of imported results alone needs no origin in each name."""
+    frame = make_results(grid(("linear", "ship"), ("dtd", "svhn"), (0, 1), **columns))
+    assert list(main_table(frame).index) == labels
 
 
 def test_records_with_a_seal_are_not_marked(tmp_path: Path) -> None:

@@ -30,15 +30,20 @@ def cautions(runs: pd.DataFrame) -> tuple[str, ...]:
 
 
 def foreign_records(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Return the sentences of ``without_seal`` with the sign of such records in tables."""
+    return tuple(f"{FOREIGN} {sentence}" for sentence in without_seal(runs))
+
+
+def without_seal(runs: pd.DataFrame) -> tuple[str, ...]:
     """Return a sentence about finished runs without the seal of shipbench, and one about those of other programs."""
     done = _finished(runs)
     foreign = done[done["origin"] != SHIPBENCH]
     unsealed, elsewhere = foreign[foreign["origin"] == UNSEALED], foreign[foreign["origin"] != UNSEALED]
     sentences = (
-        f"{FOREIGN} Unsealed records: {{runs}} have lost the seal of shipbench, because another program has written "
-        "them again; nothing vouches for their values.",
-        f"{FOREIGN} Records from elsewhere: {{runs}} were recorded by another program; nothing vouches for their "
-        "values and their protocol.",
+        "Unsealed records: {runs} have lost the seal of shipbench, because another program has written them again; "
+        "nothing vouches for their values.",
+        "Records from elsewhere: {runs} were recorded by another program; nothing vouches for their values and their "
+        "protocol.",
     )
     return tuple(
         sentence.format(runs=f"{counted(len(part), 'run')} ({listed(_methods(part))})")

@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 
 from shipbench.record import MEAN_PER_CLASS
+from shipbench.report.analysis.cautions import without_seal
 from shipbench.report.analysis.comparisons import ALPHA, across_tasks_tests
 from shipbench.report.analysis.differences import over_tasks
 from shipbench.report.analysis.normalise import with_facts_of_failed
@@ -107,6 +109,7 @@ class Changes:
     """Everything that differs between side A and side B.
 
     ``unscored`` counts the pairs of finished runs of which one lacks the accuracy that counts under the rule.
+    ``warnings`` name compared runs of either side whose records have no seal.
     """
 
     select: str
@@ -117,6 +120,7 @@ class Changes:
     only_b: tuple[Unpaired, ...]
     failed_in_b: tuple[Unpaired, ...]
     unscored: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def compared(self) -> bool:
@@ -176,7 +180,13 @@ def compare(a: Side, b: Side, named: Collection[str]) -> Changes:
         tuple(map(_unpaired, pairing.only_b)),
         tuple(_unpaired(other) for one, other in pairing.pairs if is_done(one) and not is_done(other)),
         len(finished) - len(scored),
+        (*_warnings("A", [one for one, _ in scored]), *_warnings("B", [other for _, other in scored])),
     )
+
+
+def _warnings(side: str, rows: Sequence[Row]) -> list[str]:
+    runs = pd.DataFrame(rows, columns=["run_id", "status", "method", "origin"])
+    return [f"{side}: {sentence}" for sentence in without_seal(runs)]
 
 
 def _verdict(difference: float, adjusted: float) -> Verdict:

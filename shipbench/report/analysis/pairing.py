@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from shipbench.counts import counted
 from shipbench.errors import InputError
 from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, TRAINED
-from shipbench.report.analysis.arms import origin_name
+from shipbench.report.analysis.arms import origin_name, stated_origin
 from shipbench.report.analysis.data_versions import completed
 from shipbench.report.analysis.normalise import json_object
 from shipbench.report.wording.names import corruption_name, method_name, setting_name, suite_name, task_name
@@ -134,7 +134,8 @@ def _identity(row: Row) -> dict[tuple[str, ...], str]:
         ("backbone", suite): backbone,
         ("weights", suite, backbone): f"weights {row['backbone_sha256'][:8]}" if row["backbone_sha256"] else "",
         ("image_size", suite): f"{size:g} px" if size > 0 else "",
-        ("origin", suite): origin_name(row["origin"]) or foreign,
+        # The names of other runs than imported ones state the origin already.
+        ("origin", suite): "" if stated_origin(row["origin"], row["kind"]) else origin_name(row["origin"]) or foreign,
         ("reference", suite, row["method"], row["origin"]): row["reference"],
         ("metric", suite, row["task"]): "mean per class" if by_class else "over images",
         ("draw", *images, str(_shots(row)), version.fingerprint): version.draw,
@@ -163,11 +164,12 @@ def _with_settings(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 
 
 def run_name(row: Row) -> str:
-    """Return method, switches and shots, and for an evaluation its images."""
+    """Return method, switches, shots, for an evaluation its images, and the origin of a record of another program."""
     name = method_name(row["method"])
     name = f"{name} [{row['switches']}]" if row["switches"] else name
     shots = _shots(row)
-    return ", ".join(filter(None, (name, counted(shots, "shot") if shots else "", _images(row))))
+    origin = stated_origin(row["origin"], row["kind"])
+    return ", ".join(filter(None, (name, counted(shots, "shot") if shots else "", _images(row), origin)))
 
 
 def _shots(row: Row) -> int:

@@ -40,6 +40,7 @@ def task_changes_table(changes: Changes) -> Table:
             Column("verdict", "Verdict", align="left"),
         ),
         rows=tuple(_task_row(change) for change in changes.tasks),
+        warnings=changes.warnings,
     )
 
 
@@ -64,6 +65,7 @@ def method_changes_table(changes: Changes) -> Table:
         ),
         rows=tuple(_method_row(change) for change in changes.methods),
         notes=untested_note([change.interval.n for change in changes.methods]),
+        warnings=changes.warnings,
     )
 
 
