@@ -27,11 +27,12 @@ GENERATED = {ROOT / "docs/reference" / name for name in ("commands.md", "record.
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Yield every shipbench command of a page's shell blocks and inline code, without its comment."""
+    """Yield every shipbench command of a page's shell blocks, also behind srun, and of its inline code."""
     text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```(?:ba)?sh\b[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            yield from (part.strip() for part in line.split("&&") if part.strip().startswith("shipbench "))
+            parts = (re.sub(r"^srun( --\S+)* +", "", part.strip()) for part in line.split("&&"))
+            yield from (part for part in parts if part.startswith("shipbench "))
     yield from re.findall(r"`(shipbench [a-z][^`]* --[^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +21,7 @@ from tests.faults.slurm_cluster import running_cluster, why_no_cluster
 
 pytestmark = pytest.mark.skipif(bool(why_no_cluster()), reason=why_no_cluster())
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/slurm.md"
 OPTIONS = ("--engine", "slurm", "--cluster", "gpus=0", "--cluster", "partition=tiny")
 
 
@@ -27,18 +32,27 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield environment
 
 
+@pytest.fixture(scope="module")
+def alone(undisturbed: Grid, tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    """A longer grid, executed without a job and without a fault."""
+    longer = replace(undisturbed, results=tmp_path_factory.mktemp("alone") / "r", method="vpt-deep", epochs=80)
+    assert longer.run() == 0, longer.said
+    return longer
+
+
 @pytest.fixture
 def grid(undisturbed: Grid, slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
     """The grid of the undisturbed one's linear probe and VPT, to be executed as jobs."""
     for name in ("PATH", "SLURM_CONF"):
         monkeypatch.setenv(name, slurm[name])
+    # An earlier test may have closed the partition.
+    subprocess.run(["scontrol", "update", "partitionname=tiny", "state=up"], check=True)
     environment = {name: slurm[name] for name in ("PATH", "SLURM_CONF")}
     return replace(undisturbed, results=tmp_path / "r", options=OPTIONS, environment=environment)
 
 
-def test_a_job_near_its_time_limit_is_queued_again_and_resumes(grid: Grid, tmp_path: Path) -> None:
-    alone = replace(grid, results=tmp_path / "alone", options=(), method="vpt-deep", epochs=80)
-    command = replace(alone, results=grid.results, options=OPTIONS).start()
+def test_a_job_near_its_time_limit_is_queued_again_and_resumes(grid: Grid, alone: Grid) -> None:
+    command = replace(grid, method=alone.method, epochs=alone.epochs).start()
     _wait_until(lambda: list((grid.results / "checkpoints").glob("[!.]*")) != [])
     assert list(slurm_queue.queue_of(grid.results).values()) == [f"slurm {_only_job()}, running"]
     # SLURM sends this signal before the limit; a limit itself would take a minute.
@@ -46,9 +60,27 @@ def test_a_job_near_its_time_limit_is_queued_again_and_resumes(grid: Grid, tmp_p
     _start_again(_only_job())
     assert command.wait(60) == 0, command.grid.said
     assert "from its checkpoint" in command.grid.said
-    assert alone.run() == 0
     assert differences(grid.results, alone.results) == []
     assert [file for file in leftovers(grid.results) if not file.startswith("slurm/")] == []
+
+
+def test_the_job_array_of_the_page_is_queued_again_and_resumes(
+    grid: Grid, alone: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of both jobs executes the only run, and the other waits for it."""
+    array = replace(alone, results=grid.results)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{grid.environment['PATH']}")
+    job = _submit_script(array, tmp_path)
+    _wait_until(lambda: list((array.results / "checkpoints").glob("[!.]*")) != [])
+    # SLURM sends this signal to the steps of the jobs before the limit.
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)
+    for task in (0, 1):
+        _start_again(f"{job}_{task}")
+    _wait_until(lambda: not _queue("%i"))
+    logs = [(tmp_path / f"{task}.log").read_text() for task in (0, 1)]
+    assert any("from its checkpoint" in log for log in logs), logs
+    assert differences(array.results, alone.results) == []
+    assert leftovers(array.results) == []
 
 
 def test_an_interrupted_command_cancels_its_jobs(grid: Grid) -> None:
@@ -88,6 +120,20 @@ def test_a_held_job_of_a_killed_command_is_replaced(grid: Grid) -> None:
     command.send(signal.SIGINT)
     assert command.wait(30) == 130
     _wait_until(lambda: not _queue("%i"))
+
+
+def _submit_script(grid: Grid, folder: Path) -> str:
+    """Submit the script of the page with another grid, for one core and no GPU, and return the job."""
+    (script,) = re.findall(r'^```sh title="shipbench.sbatch"\n(.*?)^```', PAGE.read_text("utf-8"), re.M | re.S)
+    command = shlex.join(["shipbench", *grid.arguments, "--device", "cpu"])
+    script, commands = re.subn("shipbench run .*", lambda _: command, script)
+    script, requests = re.subn(" --gres=gpu:1", "", script)
+    assert (commands, requests) == (1, 1)
+    path = folder / "shipbench.sbatch"
+    path.write_text(script)
+    line = ["sbatch", "--parsable", "--array=0-1", "--cpus-per-task=1", f"--output={folder}/%a.log", str(path)]
+    environment = {**os.environ, **grid.all_environment}
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _left_by_a_killed_command(grid: Grid) -> str:
