@@ -50,36 +50,52 @@ def identify_files(root: Path, paths: Sequence[str], title: str, jobs: int | Non
         path: memory[path][1] for path, state in states.items() if path in memory and memory[path][0] == state
     }
     missing = [path for path in states if path not in identities]
-    for block, started in _hashed(root, missing, title, jobs):
+    for block, started in _in_blocks(lambda path: identify_bytes(read_bytes(root / path)), missing, title, jobs):
         identities |= block
         _remember(memo, memory, {path: (states[path], identity) for path, identity in block.items()}, started)
     return {path: identities[path] for path in states}
 
 
 def identify_contained(
-    files: Mapping[str, str],
+    paths: Sequence[str],
+    files: Iterable[str],
     identify: Callable[[str], ImageIdentity],
     title: str,
     jobs: int | None = None,
     *,
-    column: str = "",
+    reader: object = None,
 ) -> dict[str, ImageIdentity]:
-    """Return the identity of each image, by its path among images of which several are in one file.
+    """Return the identity of each image, by its path among the images that ``files`` hold together.
 
-    ``files`` names the file of each. ``identify`` reads one image, of ``column`` if the files are tables; no image is
-    read again while all files stay the same. Raises ``InputError`` if a file is missing.
+    ``identify`` reads one image. ``reader`` is what else decides the images, such as the column of a table, as JSON. No
+    image is read again while all of this stays the same. An interrupted command has read most images for the next.
+    Raises ``InputError`` if a file is missing.
     """
-    started, paths = time.time_ns(), list(files)
-    states = {file: _state(file) for file in sorted(set(files.values()))}
-    # With the file of each path: tables call their images by split and row alone.
-    memo = _memo(_digest(json.dumps([states, list(files.items()), column])))
+    states = _states(files)
+    memo, newest = _memo_of(states, reader), _newest(states)
     memory = _recall(memo)
-    if memory.keys() >= set(paths):
-        return {path: memory[path][1] for path in paths}
-    identities = dict(zip(paths, map_items(identify, paths, f"fingerprinting {title}", jobs), strict=True))
-    newest = max((max(state[1:3]) for state in states.values()), default=0)
-    _remember(memo, {}, {path: ((0, newest, 0, 0), identity) for path, identity in identities.items()}, started)
-    return identities
+    identities = {path: memory[path][1] for path in paths if path in memory}
+    missing = [path for path in dict.fromkeys(paths) if path not in identities]
+    for block, started in _in_blocks(identify, missing, title, jobs):
+        identities |= block
+        entries = {path: ((0, newest, 0, 0), identity) for path, identity in block.items()}
+        _remember(memo, memory, entries, started)
+    return {path: identities[path] for path in paths}
+
+
+def remembered(files: Iterable[str], reader: object, compute: Callable[[], Any]) -> Any:
+    """Return what ``compute`` returns, from the cache while ``files`` and ``reader`` stay the same; all of it is JSON.
+
+    Raises ``InputError`` if a file is missing.
+    """
+    started, states = time.time_ns(), _states(files)
+    memo = _memo_of(states, reader)
+    content = read_memo(memo)
+    if content is None:
+        content = compute()
+        if _newest(states) <= started - TICK_NS:
+            write_memo(memo, content)
+    return content
 
 
 def content_of(images: Iterable[ImageIdentity], *, upright: bool) -> str:
@@ -109,21 +125,29 @@ def write_memo(memo: Path, content: object) -> None:
         temporary.write_text(f"{_digest(text)} {text}")
 
 
-def _hashed(
-    root: Path, paths: Sequence[str], title: str, jobs: int | None
+def _in_blocks(
+    identify: Callable[[str], ImageIdentity], paths: Sequence[str], title: str, jobs: int | None
 ) -> Iterator[tuple[dict[str, ImageIdentity], int]]:
     """Yield blocks of identities by path, and when (``time.time_ns``) hashing began."""
     if not paths:
         return
     started = time.time_ns()
     block: dict[str, ImageIdentity] = {}
-    identities = map_items(lambda path: identify_bytes(read_bytes(root / path)), paths, f"fingerprinting {title}", jobs)
+    identities = map_items(identify, paths, f"fingerprinting {title}", jobs)
     for path, identity in zip(paths, identities, strict=True):
         block[path] = identity
         if len(block) == _BLOCK:
             yield block, started
             block = {}
     yield block, started
+
+
+def _states(files: Iterable[str]) -> dict[str, _State]:
+    return {file: _state(file) for file in sorted(set(files))}
+
+
+def _newest(states: Mapping[str, _State]) -> int:
+    return max((max(state[1:3]) for state in states.values()), default=0)
 
 
 def _state(file: Path | str) -> _State:
@@ -137,6 +161,10 @@ def _state(file: Path | str) -> _State:
 
 def _memo(digest: str) -> Path:
     return cache_dir("fingerprints") / f"files-{digest[:32]}.json"
+
+
+def _memo_of(states: Mapping[str, _State], reader: object) -> Path:
+    return _memo(_digest(json.dumps([states, reader])))
 
 
 def _recall(memo: Path) -> _Memory:

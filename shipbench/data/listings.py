@@ -40,7 +40,7 @@ from shipbench.runtime.files import expanded
 from shipbench.tasks import Task
 from shipbench.tasks.catalogue import SplitName
 
-__all__ = ["DrawnSource", "Images", "ListedSource", "Listing", "SplitRole"]
+__all__ = ["Containers", "DrawnSource", "Images", "ListedSource", "Listing", "SplitRole"]
 
 
 class Images(Protocol):
@@ -54,6 +54,17 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
+class Containers:
+    """The files that hold the images of a source together.
+
+    ``reader`` is what else decides the images: the arguments and the release of the package that decodes them.
+    """
+
+    files: tuple[str, ...]
+    reader: str
+
+
+@dataclass(frozen=True)
 class Listing:
     """All images of a source, listed but not read.
 
@@ -62,10 +73,11 @@ class Listing:
     not depend on where the source lies. ``notes`` are sentences for the user: files skipped, labels renumbered, modes
     converted. ``signatures`` maps each path to the file that holds the image (the image itself, or a container with
     many); as long as the sizes and times of these files stay the same, the images are not hashed again. It is None if
-    the images do not come from files. ``column`` names the column of these files that holds the images, if they are
-    tables, which may have images in several. ``doubt`` is why the labels look like no classes: the error for a task
-    that does not name its classes. ``untrainable`` is why nothing can be trained on the images, for example that none
-    is in train: the error for a task that is not only evaluated on.
+    the images do not come from files, and if no file can be named for each: ``containers`` then has all of them.
+    ``column`` names the column of these files that holds the images, if they are tables, which may have images in
+    several. ``doubt`` is why the labels look like no classes: the error for a task that does not name its classes.
+    ``untrainable`` is why nothing can be trained on the images, for example that none is in train: the error for a
+    task that is not only evaluated on.
     """
 
     classes: tuple[str, ...]
@@ -76,6 +88,7 @@ class Listing:
     column: str = ""
     doubt: str = ""
     untrainable: str = ""
+    containers: Containers | None = None
 
     def picture(self, path: str) -> Image.Image:
         """Return the image called ``path`` as RGB, an encoded one upright.
@@ -218,15 +231,23 @@ class DrawnSource:
         """Return the identities of images by path; hash only those of new and changed files."""
         paths, signatures = list(dict.fromkeys(paths)), self.listing.signatures
         if signatures is None:
-            read = map_items(self._read_identity, paths, f"fingerprinting {self.task.name}", jobs)
-            return dict(zip(paths, read, strict=True))
+            return self._identify_apart(paths, jobs)
         files = {path: str(signatures[path].absolute()) for path in paths}
         if len(set(files.values())) < len(paths):
-            read_one, column = self._read_identity, self.listing.column
-            return identify_contained(files, read_one, self.task.name, jobs, column=column)
+            # With the file of each path: tables call their images by split and row alone.
+            reader = [list(files.items()), self.listing.column]
+            read_one, title = self._read_identity, self.task.name
+            return identify_contained(paths, files.values(), read_one, title, jobs, reader=reader)
         root = Path(os.path.commonpath(files.values()))
         identities = identify_files(root, list(files.values()), self.task.name, jobs)
         return {path: identities[file] for path, file in files.items()}
+
+    def _identify_apart(self, paths: Sequence[str], jobs: int | None) -> dict[str, ImageIdentity]:
+        """Return the identities of images whose files are not known one by one, if at all."""
+        containers, read_one, title = self.listing.containers, self._read_identity, self.task.name
+        if containers is None:
+            return dict(zip(paths, map_items(read_one, paths, f"fingerprinting {title}", jobs), strict=True))
+        return identify_contained(paths, containers.files, read_one, title, jobs, reader=containers.reader)
 
     def _read_identity(self, path: str) -> ImageIdentity:
         image = self.listing.images.read(path)

@@ -122,7 +122,7 @@ def test_images_in_a_container_too_young_for_its_times_to_tell_are_read_again(
 
     for tick, reads in ((3600 * 10**9, 2), (3600 * 10**9, 4), (-(10**12), 6), (-(10**12), 6)):
         monkeypatch.setattr(identities, "TICK_NS", tick)
-        identify_contained(dict.fromkeys("ab", str(container)), identify, "own")
+        identify_contained(["a", "b"], [str(container)], identify, "own")
         assert len(read) == reads
 
 
@@ -137,7 +137,7 @@ def test_images_in_a_container_are_not_read_again_from_another_folder(
 
     for place in (folder, folder.parent):
         monkeypatch.chdir(place)
-        identify_contained(dict.fromkeys("ab", str(folder / NAMES[0])), identify, "own")
+        identify_contained(["a", "b"], [str(folder / NAMES[0])], identify, "own")
     assert read == ["a", "b"]
 
 

@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from shipbench.counts import counted
 from shipbench.data.formats.labels import Label, Rows, make_listing
 from shipbench.data.formats.options import place, require_known, switch_option, table_option, text_option
 from shipbench.data.formats.roles import assign_roles, role_of
-from shipbench.data.listings import ListedSource, Listing, SplitRole
+from shipbench.data.formats.torchvision_files import containers_of, together
+from shipbench.data.identities import remembered
+from shipbench.data.listings import Containers, ListedSource, Listing, SplitRole
 from shipbench.errors import InputError, did_you_mean, one_line
 from shipbench.tasks import Task
 
@@ -78,11 +80,13 @@ class TorchvisionDataset(ListedSource):
         opener = _Opener(location, kind, place(text_option(options, "root") or ".", base), options)
         roles, untrainable = opener.roles()
         datasets = {split: opener.open(split) for split in roles}
-        rows, notes = _rows(location, datasets, roles)
+        containers = {split: opener.containers(split, dataset) for split, dataset in datasets.items()}
+        labels = {split: _labels(dataset, location, containers[split]) for split, dataset in datasets.items()}
+        rows, notes = _rows(location, labels, roles)
         names = _class_names(next(iter(datasets.values())), rows)
-        where = f"torchvision:{location}"
-        images = TorchvisionImages(datasets)
-        return make_listing(rows, images, where, names=names, notes=notes, untrainable=untrainable)
+        images, where = TorchvisionImages(datasets), f"torchvision:{location}"
+        listing = make_listing(rows, images, where, names=names, notes=notes, untrainable=untrainable)
+        return replace(listing, containers=together(containers.values()))
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,10 @@ class _Opener:
         """Construct the data set of one split; raise ``InputError`` if its files or a package are missing."""
         with self._explained():
             return self.kind(**self._arguments(split))
+
+    def containers(self, split: str, dataset: Any) -> Containers | None:
+        """Return the files of an opened split; None if they are not known."""
+        return containers_of(dataset, self.root, self._arguments(split))
 
     def _split_names(self) -> Sequence[str]:
         """Return the values of ``split``: the known ones, else the usual ones that the class accepts."""
@@ -226,12 +234,11 @@ def _role(split: str) -> SplitRole | None:
 
 
 def _rows(
-    name: str, datasets: Mapping[str, Any], roles: Mapping[str, SplitRole]
+    name: str, labels_of: Mapping[str, Sequence[int | None]], roles: Mapping[str, SplitRole]
 ) -> tuple[dict[SplitRole, Rows], list[str]]:
     rows: dict[SplitRole, Rows] = {}
     notes = []
-    for split, dataset in datasets.items():
-        labels = _labels(dataset, name)
+    for split, labels in labels_of.items():
         kept = [(f"{split}/{index:08d}", label) for index, label in enumerate(labels) if label is not None]
         if not kept:
             notes.append(f"the {split} split of torchvision:{name} has no labels and is left out")
@@ -242,15 +249,27 @@ def _rows(
     return rows, notes
 
 
-def _labels(dataset: Any, name: str) -> list[int | None]:
+def _labels(dataset: Any, name: str, containers: Containers | None) -> Sequence[int | None]:
     """Return the label of every image, ``None`` for -1 and for images without one."""
-    values = next(
-        (value for attribute in _LABEL_ATTRIBUTES if (value := _attribute(dataset, attribute)) is not None), None
-    )
-    if values is None or len(values) != len(dataset):
-        values = [dataset[index][1] for index in range(len(dataset))]
-    labels = [_label(value, name) for value in (values.tolist() if hasattr(values, "tolist") else values)]
-    return [None if label == -1 else label for label in labels]
+    values = _listed_labels(dataset)
+    if values is not None:
+        return [_label(value, name) for value in values]
+
+    def read() -> list[int | None]:
+        return [_label(dataset[index][1], name) for index in range(len(dataset))]
+
+    # The class decodes an image to give its label.
+    return read() if containers is None else remembered(containers.files, ["labels", containers.reader], read)
+
+
+def _listed_labels(dataset: Any) -> Sequence[Any] | None:
+    """Return the labels of all images if an attribute has them, alone or in pairs."""
+    for name in _LABEL_ATTRIBUTES:
+        values = _attribute(dataset, name)
+        if values is not None and len(values) == len(dataset):
+            return values.tolist() if hasattr(values, "tolist") else values
+    pairs = _attribute(dataset, "_samples")
+    return None if pairs is None else [label for _, label in pairs]
 
 
 def _label(value: Any, name: str) -> int | None:
@@ -263,7 +282,7 @@ def _label(value: Any, name: str) -> int | None:
             f"the targets of torchvision:{name} are no class labels, such as {str(value)[:60]}; shipbench trains with "
             "one label per image"
         ) from error
-    return label
+    return None if label == -1 else label
 
 
 def _attribute(dataset: Any, name: str) -> Any:

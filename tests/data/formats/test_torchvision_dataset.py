@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,26 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import datasets
 
+from shipbench.data import find, identities
 from shipbench.data.formats.torchvision_dataset import TorchvisionDataset
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
 from shipbench.tasks.own import task_of_source
+from shipbench.tasks.catalogue import SplitName
 from tests.data.formats.trees import labels, sizes, tree
+
+TUNING: tuple[SplitName, ...] = ("train800", "val200")
+FINAL: tuple[SplitName, ...] = ("train", "test")
 
 
 def read(name: str, base: Path, **options: Any) -> Listing:
     return TorchvisionDataset().list(name, base, options)
 
 
-def mnist(folder: Path, prefix: str, values: Sequence[int], suffix: str = "") -> None:
-    """Write images and labels in MNIST's format."""
+def mnist(folder: Path, prefix: str, values: Sequence[int], first: int = 0) -> None:
+    """Write images and labels in MNIST's format; ``first`` is the first pixel."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.arange(len(values) * 16, dtype=np.uint8).tobytes()
+    pixels = np.arange(first, first + len(values) * 16, dtype=np.uint8).tobytes()
     header = struct.pack(">IIII", 2051, len(values), 4, 4)
-    (folder / f"{prefix}-images{suffix}-idx3-ubyte").write_bytes(header + pixels)
+    (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + pixels)
     content = struct.pack(">II", 2049, len(values)) + bytes(values)
-    (folder / f"{prefix}-labels{suffix.replace('3', '1')}-idx1-ubyte").write_bytes(content)
+    (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(content)
 
 
 def test_a_class_with_a_train_switch(tmp_path: Path) -> None:
@@ -117,6 +123,112 @@ def test_the_files_lie_in_the_folder_of_data_unless_the_task_file_names_a_root(t
         assert sizes(TorchvisionDataset().listing(rooted, root)) == {"train": 2}
     with pytest.raises(InputError, match="EuroSAT cannot be read from"):
         TorchvisionDataset().listing(task, None)
+
+
+def uncompressed(folder: Path, *paths: str) -> Path:
+    """Write images whose last bytes are pixels, under any suffix; return the last one."""
+    for number, path in enumerate(paths):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 5), (number, 0, 0)).save(folder / path, "PPM")
+    return folder / paths[-1]
+
+
+def eurosat(root: Path) -> Path:
+    return uncompressed(root / "eurosat" / "2750", *(f"{kind}/{n}.ppm" for kind in ("Forest", "River") for n in "012"))
+
+
+def gtsrb(root: Path) -> Path:
+    kinds = ("00000", "00001")
+    last = uncompressed(
+        root / "gtsrb" / "GTSRB",
+        *(f"Training/{kind}/{number}.ppm" for kind in kinds for number in "01"),
+        *(f"Final_Test/Images/{kind}.ppm" for kind in kinds),
+    )
+    rows = "".join(f"{kind}.ppm;{int(kind)}\n" for kind in kinds)
+    (root / "gtsrb" / "GT-final_test.csv").write_text(f"Filename;ClassId\n{rows}")
+    return last
+
+
+def caltech(root: Path) -> Path:
+    images = root / "caltech101" / "101_ObjectCategories"
+    (images / "BACKGROUND_Google").mkdir(parents=True)
+    return uncompressed(images, *(f"{kind}/image_000{number}.jpg" for kind in ("ant", "bonsai") for number in "123"))
+
+
+def inaturalist(root: Path) -> Path:
+    kinds = (f"0000{number}_Animalia_b_c_d_e_f_g" for number in "01")
+    return uncompressed(root / "2021_train", *(f"{kind}/{number}.jpg" for kind in kinds for number in "123"))
+
+
+def digits(root: Path) -> Path:
+    folder = root / "MNIST" / "raw"
+    mnist(folder, "train", [0, 1, 0, 1])
+    mnist(folder, "t10k", [1, 0], first=100)
+    return folder / "t10k-images-idx3-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "decodings"),
+    [
+        ("EuroSAT", eurosat, 6),
+        ("GTSRB", gtsrb, 6),
+        ("Caltech101", caltech, 6),
+        ("MNIST", digits, 6),
+        # It gives labels with images only.
+        ("INaturalist", inaturalist, 12),
+    ],
+)
+def test_images_are_decoded_once_for_all_commands_until_a_file_changes(
+    tmp_path: Path,
+    private_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    write: Callable[[Path], Path],
+    decodings: int,
+) -> None:
+    monkeypatch.setattr(identities, "TICK_NS", -(10**12))
+    file, task = write(tmp_path), task_of_source(f"torchvision:{name}", tmp_path)
+    decoded = watch_decoding(monkeypatch, vars(datasets)[name])
+    tuning = find(task, None, TUNING).identity
+    assert 0 < len(decoded) < decodings
+    final = find(task, None, FINAL).identity
+    assert len(decoded) == decodings
+    assert (find(task, None, TUNING).identity, find(task, None, FINAL).identity) == (tuning, final)
+    assert len(decoded) == decodings
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 8
+    file.write_bytes(content)
+    assert find(task, None, FINAL).identity.fingerprint != final.fingerprint
+    assert len(decoded) == 2 * decodings
+
+
+def test_images_of_other_arguments_are_not_those_remembered(
+    tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "TICK_NS", -(10**12))
+    task = task_of_source("torchvision:EMNIST", tmp_path)
+    contents = []
+    for first, variant in ((100, "letters"), (150, "mnist")):
+        mnist(tmp_path / "EMNIST" / "raw", f"emnist-{variant}-train", [1, 2, 1, 2])
+        mnist(tmp_path / "EMNIST" / "raw", f"emnist-{variant}-test", [1, 2], first=first)
+    for variant in ("letters", "mnist", "letters"):
+        options = json.dumps({"arguments": {"split": variant}})
+        contents.append(find(replace(task, options=options), None, FINAL).identity.contents["test"])
+    assert contents[0] != contents[1]
+    assert contents[0] == contents[2]
+
+
+def watch_decoding(monkeypatch: pytest.MonkeyPatch, kind: type[Any]) -> list[int]:
+    """Return a list that grows with every image that a class of torchvision gives."""
+    decoded: list[int] = []
+    read_one = kind.__getitem__
+
+    def read(dataset: Any, index: int) -> Any:
+        decoded.append(index)
+        return read_one(dataset, index)
+
+    monkeypatch.setattr(kind, "__getitem__", read)
+    return decoded
 
 
 @pytest.mark.parametrize(
