@@ -33,6 +33,7 @@ from shipbench.data.images import (
     image_format,
     to_rgb,
 )
+from shipbench.data.leaks import refuse_contradictions, refuse_leaks, refuse_shared_paths
 from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, Identity, NativeSplit, SplitRole
 from shipbench.errors import InputError
@@ -202,13 +203,17 @@ class DrawnSource:
     def identity(self, jobs: int | None = None) -> Identity:
         """Return the identity of all images and labels of the source; without test, none of its images is read.
 
-        Raises ``InputError`` if an image is in train and test or in two classes, unless the task is catalogued or
-        allows leaks.
+        Raises ``InputError`` if an image is in train and test or in two classes, or if two splits list it, unless the
+        task is catalogued or allows leaks.
         """
-        images = self.identify([entry.path for role in self._roles for entry in self.drawing.pools[role]], jobs)
-        if not (self.task.allow_leaks or self.task.catalogued):
+        pooled = [entry for role in self._roles for entry in self.drawing.pools[role]]
+        strict = not (self.task.allow_leaks or self.task.catalogued)
+        if strict:
+            refuse_shared_paths(self.task, self.listing.splits, self._how_to_keep_or_list)
+        images = self.identify([entry.path for entry in pooled], jobs)
+        if strict:
             self._refuse_leaks(images)
-            self._refuse_contradictions(images)
+            refuse_contradictions(self.task, pooled, self.listing.classes, images, self._how_to_keep_or_list)
         return self.describe(images)
 
     def describe(self, images: Mapping[str, ImageIdentity]) -> Identity:
@@ -272,33 +277,10 @@ class DrawnSource:
         return digest.hexdigest()
 
     def _refuse_leaks(self, images: Mapping[str, ImageIdentity]) -> None:
-        if "test" not in self.requested:
-            return
-        # With shots, train lacks the images that a tuning of these shots scores; settings must not be chosen on test.
-        seen = (*self._entries("train800"), *self._entries("val200"))
-        training = {images[entry.path].sha256: entry.path for entry in seen}
-        shared = [
-            (entry.path, training[images[entry.path].sha256])
-            for entry in self._entries("test")
-            if images[entry.path].sha256 in training
-        ]
-        if shared:
-            verb = "is also a training image" if len(shared) == 1 else "are also training images"
-            raise InputError(
-                f"{counted(len(shared), 'test image')} of task {self.task.name} {verb}, byte for byte (for example, "
-                f"{shared[0][0]} is {shared[0][1]}); remove them, {self._how_to_keep_or_list}"
-            )
-
-    def _refuse_contradictions(self, images: Mapping[str, ImageIdentity]) -> None:
-        first: dict[str, Entry] = {}
-        for entry in (entry for role in self._roles for entry in self.drawing.pools[role]):
-            other = first.setdefault(images[entry.path].sha256, entry)
-            if other.label != entry.label:
-                names = self.listing.classes
-                raise InputError(
-                    f"one image of task {self.task.name} is in two classes: {other.path} is {names[other.label]}, "
-                    f"{entry.path} is {names[entry.label]}, byte for byte; remove one, {self._how_to_keep_or_list}"
-                )
+        if "test" in self.requested:
+            # With shots, train lacks the images that a tuning scores; settings must not be chosen on test.
+            seen = (*self._entries("train800"), *self._entries("val200"))
+            refuse_leaks(self.task, seen, self._entries("test"), images, self._how_to_keep_or_list)
 
     @property
     def _how_to_keep_or_list(self) -> str:

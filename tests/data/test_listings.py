@@ -169,6 +169,25 @@ def test_an_image_of_a_file_that_holds_many_is_named(tmp_path: Path) -> None:
         listing.picture("train/00000007")
 
 
+@pytest.mark.parametrize(("first", "second"), [("train", "val"), ("train", "test"), ("val", "test")])
+def test_an_image_that_two_splits_list_is_refused_unless_leaks_are_allowed(bugs: Path, first: str, second: str) -> None:
+    paths = sorted(path.relative_to(bugs) for path in bugs.rglob("*.png"))
+    rows = [f"{path},{path.parts[1]},{path.parts[0]}" for path in paths]
+    again = [f"{first}/{kind}/0.png,{kind},{second}" for kind in ("ant", "bee")]
+    (bugs / "all.csv").write_text("\n".join(["image,label,split", *rows, *again]))
+    task = get_task(f"csv:{bugs}/all.csv")
+    images = rf"{first}/ant/0\.png, {first}/bee/0\.png"
+    for splits in (FINAL, TUNING):
+        with pytest.raises(InputError, match=rf"2 images of task .* listed in {first} and in {second} \({images}\)"):
+            find(task, None, splits)
+        assert find(replace(task, allow_leaks=True), None, splits).counts
+    (report,) = verify(None, tasks=[task])
+    assert len(report.problems) == 1
+    assert not report.warnings
+    listed = [finding for finding in report.findings if finding.kind == f"{second} and {first}"]
+    assert [finding.image for finding in listed] == [str(bugs / first / kind / "0.png") for kind in ("ant", "bee")]
+
+
 def test_an_image_in_val_and_test_is_refused_with_shots_too(bugs: Path) -> None:
     shutil.copy(bugs / "val" / "bee" / "0.png", bugs / "test" / "bee" / "again.png")
     for shots in (0, 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from shipbench.counts import named_few
+from shipbench.counts import counted, named_few
 from shipbench.data.inspection.checks import (
     ALL_LISTED,
     Checks,
@@ -20,6 +20,7 @@ from shipbench.data.inspection.checks import (
     unusual_formats,
 )
 from shipbench.data.inspection.evidence import Evidence, ImageFacts
+from shipbench.data.leaks import shared_paths
 from shipbench.data.listings import DrawnSource, Listing
 from shipbench.data.parallel import map_items
 from shipbench.data.types import Entry, TaskReport
@@ -74,9 +75,21 @@ def images_in_two_classes(evidence: Evidence) -> list[str]:
     return first_few(sentences, ALL_LISTED)
 
 
+def validation_images_listed_in_train(evidence: Evidence) -> list[str]:
+    """Find validation images that the source lists in train as well."""
+    paths = shared_paths(evidence.entries("val"), evidence.entries("train"))
+    if not paths:
+        return []
+    images = counted(len(paths), "image")
+    listed = f"{images} in {evidence.place} {'is' if len(paths) == 1 else 'are'} listed in train and in val"
+    return [f"{listed} ({named_few(paths)}); list each image in one split"]
+
+
 def validation_images_in_train(evidence: Evidence) -> list[str]:
-    """Warn about validation images that are also training images, byte for byte."""
+    """Warn about validation images that are training images under another path, byte for byte."""
     shared = shared_images(evidence, "val", ("train",))
+    for path in shared_paths(evidence.entries("val"), evidence.entries("train")):
+        shared.pop(path, None)
     return first_few([f"val image {a} is also train image {b}, byte for byte" for a, b in shared.items()], ALL_LISTED)
 
 
@@ -97,7 +110,12 @@ def remarks(evidence: ListedEvidence) -> list[str]:
 
 
 _CHECKS: Checks[ListedEvidence] = Checks(
-    problems=(broken_images, test_images_in_training, images_in_two_classes),
+    problems=(
+        broken_images,
+        test_images_in_training,
+        validation_images_listed_in_train,
+        images_in_two_classes,
+    ),
     warnings=(mixed_formats, validation_images_in_train, repeated_images, classes_without_validation),
     notes=(remarks, unusual_formats, converted_images),
 )
