@@ -15,8 +15,8 @@ from typing import Any
 from shipbench.counts import counted, named_few
 from shipbench.data.fgvc import official
 from shipbench.data.formats.files import FolderImages, missing_files, subfolders
-from shipbench.data.formats.labels import Label, Rows, make_listing
-from shipbench.data.formats.lists import folder_names, read_class_ids, with_common_labels
+from shipbench.data.formats.labels import Label, Rows, folder_names, make_listing, numbering_fault
+from shipbench.data.formats.lists import read_class_ids, with_common_labels
 from shipbench.data.formats.roles import ROLES
 from shipbench.data.listings import DrawnSource, ListedSource, Listing, SplitRole
 from shipbench.errors import InputError
@@ -113,17 +113,16 @@ def list_set(task: Task, folder: Path) -> Listing:
     layout = LAYOUTS[task.name]
     rows, names, notes = _json_rows(layout, folder) if _has_json(folder) else _official_rows(task, layout, folder)
     rows = with_common_labels(rows)
-    faults = [*_shared_paths(rows), *_missing(task, folder, rows)]
+    faults = [*filter(None, [numbering_fault(rows)]), *_shared_paths(rows), *_missing(task, folder, rows)]
     if faults:
         raise InputError(f"{folder}: {'; '.join([*faults, *_absent_classes(rows)])}")
     if "val" not in rows:
         rows["train"], rows["val"] = draw_val(rows["train"], _n_val(task, layout, len(rows["train"])))
         notes.append(f"{folder.name} names no validation images, so {len(rows['val'])} are drawn from train")
     images = FolderImages(folder)
-    paths = [path for split in rows.values() for path, _ in split]
-    listing = make_listing(
-        rows, images, folder, names=names or folder_names(rows), notes=notes, signatures=images.signatures(paths)
-    )
+    signatures = images.signatures(path for split in rows.values() for path, _ in split)
+    names = names or folder_names(rows.values())
+    listing = make_listing(rows, images, folder, names=names, notes=notes, signatures=signatures)
     if listing.untrainable:
         raise InputError(listing.untrainable)
     return replace(listing, notes=(*listing.notes, *_doubts(task, layout, listing)))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from shipbench.counts import counted, named_few
 from shipbench.data.formats.files import FolderImages, plain_path
-from shipbench.data.formats.labels import Label, Rows, as_integers, doubt_of, make_listing
+from shipbench.data.formats.labels import Label, Rows, Split, as_integers, doubt_of, make_listing, require_one_numbering
 from shipbench.data.formats.listed_paths import locate
 from shipbench.data.formats.options import divided, place, require_known, text_option, with_images
 from shipbench.data.formats.roles import assign_roles, of_column, role_within
@@ -47,6 +47,8 @@ class CsvTable(ListedSource):
         named = (row.split for row in labelled)
         roles, untrainable = assign_roles(named, options, of_column(column, path), meaning)
         used = [row for row in labelled if row.split in roles]
+        if not single:
+            require_one_numbering(_by_role(used, [row.image for row in used], {name: name for name in roles}), path)
         if left_out := len(labelled) - len(used):
             notes.append(f"left out {counted(left_out, 'row')} of {path} that belong to no split")
         located = locate([row.image for row in used], path, path if path.is_dir() else path.parent, base, options)
@@ -157,10 +159,10 @@ def _without_unlabelled(rows: Sequence[_Row], path: Path) -> tuple[list[_Row], l
     return labelled, [f"{name} in {path} has no labels and is left out" for name in unlabelled_splits]
 
 
-def _by_role(rows: Sequence[_Row], paths: Sequence[str], roles: Mapping[str, SplitRole]) -> dict[SplitRole, Rows]:
+def _by_role(rows: Sequence[_Row], paths: Sequence[str], roles: Mapping[str, Split]) -> dict[Split, Rows]:
     """Return paths and labels by role; labels are integers if every label is one."""
     integers = as_integers({row.label for row in rows}) or {}
-    by_role: dict[SplitRole, list[tuple[str, Label]]] = {}
+    by_role: dict[Split, list[tuple[str, Label]]] = {}
     for row, path in zip(rows, paths, strict=True):
         by_role.setdefault(roles[row.split], []).append((path, integers.get(row.label, row.label)))
     return {**by_role}

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from shipbench.counts import counted, named_few
 from shipbench.data.formats.roles import ROLES
@@ -18,6 +18,7 @@ from shipbench.errors import InputError
 Label: TypeAlias = str | int
 Rows: TypeAlias = Sequence[tuple[str, Label]]
 """Paths and labels as the source writes them."""
+Split = TypeVar("Split", bound=str)
 
 _NAME_THEM = "name the classes in the task file if it is one: classes = [...]"
 # How programs write a label that is missing, in the casing that they use; among words, nan is a name as well.
@@ -89,6 +90,42 @@ def as_integers(labels: Iterable[str]) -> dict[str, int] | None:
     if not all(matches.values()):
         return None
     return {text: int(match[1]) for text, match in matches.items() if match}
+
+
+def numbering_fault(rows: Mapping[Split, Rows]) -> str:
+    """Return a clause on a folder to which two splits give different numbers, or an empty string.
+
+    Folders that are no classes may have any number: each split has to have one folder per class, and those that are
+    compared two or more.
+    """
+    first: dict[str, tuple[Label, str]] = {}
+    fault = ""
+    for split, split_rows in rows.items():
+        names = folder_names([split_rows])
+        if names is None or not all(isinstance(label, int) for label in names):
+            return ""
+        for label, folder in names.items() if len(names) > 1 else ():
+            other, earlier = first.setdefault(folder, (label, split))
+            if other != label and not fault:
+                fault = f"the images in {folder!r} have the label {other} in {earlier} and {label} in {split}"
+    return fault
+
+
+def require_one_numbering(rows: Mapping[Split, Rows], where: object) -> None:
+    """Raise ``InputError`` if two splits, which number their classes apart, give a folder different numbers."""
+    if fault := numbering_fault(rows):
+        raise InputError(f"{where}: {fault}; give each class the same label in all of them")
+
+
+def folder_names(splits: Iterable[Rows]) -> dict[Label, str] | None:
+    """Return the name of the folder that holds a class's images, by label; ``None`` unless each class has its own."""
+    names: dict[Label, str] = {}
+    for split in splits:
+        for path, label in split:
+            parent = path.rpartition("/")[0].rpartition("/")[2]
+            if not parent or names.setdefault(label, parent) != parent:
+                return None
+    return names if len(set(names.values())) == len(names) else None
 
 
 def doubt_of(texts: Iterable[str], where: object) -> str:

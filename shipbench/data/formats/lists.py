@@ -23,7 +23,7 @@ from shipbench.data.formats.files import (
     require_files,
     require_folder,
 )
-from shipbench.data.formats.labels import Label, Rows, make_listing
+from shipbench.data.formats.labels import Label, Rows, Split, folder_names, make_listing, require_one_numbering
 from shipbench.data.formats.options import place, text_option
 from shipbench.data.formats.roles import ROLES, assign_roles, role_of
 from shipbench.data.images import read_bytes
@@ -98,23 +98,12 @@ def read_lines(file: Path) -> Rows:
     return rows
 
 
-def with_common_labels(rows: Mapping[SplitRole, Rows]) -> dict[SplitRole, Rows]:
+def with_common_labels(rows: Mapping[Split, Rows]) -> dict[Split, Rows]:
     """Return the rows with text labels as integers if all labels of all splits are integers or integer texts."""
     texts = {str(label) for split in rows.values() for _, label in split}
     convert: Callable[[str], Label] = int if all(text.removeprefix("-").isdecimal() for text in texts) else str
     labels = {text: convert(text) for text in texts}
-    return {role: [(path, labels[str(label)]) for path, label in split] for role, split in rows.items()}
-
-
-def folder_names(rows: Mapping[SplitRole, Rows]) -> dict[Label, str] | None:
-    """Return the name of the folder that holds a class's images, by label; ``None`` unless each class has its own."""
-    names: dict[Label, str] = {}
-    for split in rows.values():
-        for path, label in split:
-            parent = path.rpartition("/")[0].rpartition("/")[2]
-            if not parent or names.setdefault(label, parent) != parent:
-                return None
-    return names if len(set(names.values())) == len(names) else None
+    return {name: [(path, labels[str(label)]) for path, label in split] for name, split in rows.items()}
 
 
 def _is_id(value: object) -> bool:
@@ -167,11 +156,12 @@ def _listing(
     options: Mapping[str, Any],
 ) -> Listing:
     roles, untrainable = assign_roles(files, options, folder, meaning)
+    read_rows = with_common_labels({name: read(files[name]) for name in roles})
+    require_one_numbering(read_rows, folder)
     rows: dict[SplitRole, Rows] = {}
     for name, role in roles.items():
-        rows[role] = [*rows.get(role, ()), *read(files[name])]
-    rows = with_common_labels(rows)
-    names = folder_names(rows) if read is _class_ids else None
+        rows[role] = [*rows.get(role, ()), *read_rows[name]]
+    names = folder_names(rows.values()) if read is _class_ids else None
     return _finish(folder, rows, names, options, untrainable)
 
 

@@ -73,6 +73,20 @@ def test_a_class_that_val_lacks_keeps_its_number(tmp_path: Path) -> None:
     assert [entry.label for entry in read("oxford-flowers", tmp_path).splits["val"]] == [0, 2]
 
 
+def test_splits_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    birds(tmp_path / "nabirds")
+    train, test = (
+        {f"{name}/{name}_{number}.jpg": label for label, name in enumerate(names) for number in numbers}
+        for names, numbers in (
+            (("001.Grey_Bird", "002.Tiny_Finch"), range(6)),
+            (("002.Tiny_Finch", "001.Grey_Bird"), range(6, 9)),
+        )
+    )
+    write(tmp_path / "nabirds", train=train, val={}, test=test)
+    with pytest.raises(InputError, match=r"images in '002\.Tiny_Finch' have the label 1 in train and 0 in test"):
+        read("nabirds", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "build", "facts", "classes"),
     [

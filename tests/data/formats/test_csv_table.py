@@ -291,6 +291,17 @@ def test_a_table_for_each_split_is_numbered_once(tmp_path: Path) -> None:
         assert labels(read(path)) == {"train": [("a.png", "1"), ("b.png", "2")], "test": [("c.png", "2")]}
 
 
+def test_tables_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    table(tmp_path, "image,label\nant/1.png,0\nbee/1.png,1\n", "train.csv")
+    table(tmp_path, "image,label\nant/9.png,1\nbee/9.png,0\n", "test.csv")
+    with pytest.raises(InputError, match=r"the images in 'ant' have the label . in t.* give each class the same label"):
+        read(tmp_path)
+    # Folders whose classes have names are other things than classes.
+    table(tmp_path, "image,label\nant/1.png,night\nbee/1.png,day\n", "train.csv")
+    table(tmp_path, "image,label\nant/9.png,day\nbee/9.png,night\n", "test.csv")
+    assert read(tmp_path).classes == ("day", "night")
+
+
 def test_a_test_table_without_labels_is_left_out(tmp_path: Path) -> None:
     table(tmp_path, PLAIN, "train.csv")
     table(tmp_path, "image\nc.png\n", "test.csv")

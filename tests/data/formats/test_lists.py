@@ -86,6 +86,46 @@ def test_an_image_with_two_labels_is_refused(tmp_path: Path) -> None:
         read(write(tmp_path, train={"0.png": 0, "1.png": 1}, test={"0.png": 1}))
 
 
+SWAPPED = {
+    "train": {"ant/1.png": 0, "bee/1.png": 1, "fly/1.png": 2},
+    "val": {"ant/2.png": 0},
+    "test": {"ant/9.png": 0, "bee/9.png": 2, "fly/9.png": 1},
+}
+
+
+def test_splits_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, *(path for split in SWAPPED.values() for path in split))
+    message = r"images in 'bee' have the label . in t\w+ and . in t\w+; give each class the same label"
+    write(tmp_path, **SWAPPED)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path)
+    # In the role of train, the two files are one list.
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, splits={"train": ["train", "test"], "test": "val"})
+    write(tmp_path, test={"ant/9.png": 0, "bee/9.png": 1})
+    assert read(tmp_path).classes == ("ant", "bee", "fly")
+
+
+def test_lines_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path / "images", *(path for split in SWAPPED.values() for path in split))
+    (tmp_path / "annotations").mkdir()
+    for name, content in SWAPPED.items():
+        lines = "".join(f"{path} {label}\n" for path, label in content.items())
+        (tmp_path / "annotations" / f"{name}_meta.list").write_text(lines)
+    with pytest.raises(InputError, match=r"images in 'bee' have the label 2 in test_meta\.list and 1 in train_meta"):
+        read(tmp_path)
+
+
+def test_folders_that_are_no_classes_may_have_any_label(tmp_path: Path) -> None:
+    train = {"site1/1.png": 0, "site1/2.png": 1, "site2/1.png": 1}
+    tree(tmp_path, *train, "site1/9.png", "site2/9.png", "a.png", "b.png")
+    for test in ({"site1/9.png": 1, "site2/9.png": 0}, {"site2/9.png": 0}, {"a.png": 1, "b.png": 0}):
+        assert read(write(tmp_path, train=train, test=test)).classes == ("0", "1")
+    tree(tmp_path, "train1/1.png", "train2/1.png", "test1/1.png", "test2/1.png")
+    train, test = ({f"{split}1/1.png": 0, f"{split}2/1.png": 1} for split in ("train", "test"))
+    assert read(write(tmp_path, train=train, test=test)).classes == ("0", "1")
+
+
 def test_another_object_is_no_list(tmp_path: Path) -> None:
     tree(tmp_path, *IMAGES)
     with pytest.raises(

@@ -18,8 +18,8 @@ from shipbench.data import find, identities
 from shipbench.data.formats.torchvision_dataset import TorchvisionDataset
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
-from shipbench.tasks.own import task_of_source
 from shipbench.tasks.catalogue import SplitName
+from shipbench.tasks.own import task_of_source
 from tests.data.formats.trees import labels, sizes, tree
 
 TUNING: tuple[SplitName, ...] = ("train800", "val200")
