@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from shipbench.backbones.architecture import classifiers_of
 from shipbench.backbones.checkpoint_files import flat_tensors, read_checkpoint
-from shipbench.backbones.families import CLIP
+from shipbench.backbones.families import CLIP, Family
 from shipbench.backbones.features import normalisation_of, patch_grid_side
-from shipbench.backbones.layouts import Selection, grid_side
+from shipbench.backbones.layouts import Selection, grid_side, select_named
 from shipbench.backbones.origin import Origin
 from shipbench.backbones.state_dicts import (
     holds_weights,
@@ -78,7 +78,7 @@ def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
     grid = _stored_grid(stored["pos_embed"], checkpoint)
     fitted = stored | {"pos_embed": _resampled(stored["pos_embed"], grid, model)}
     load_strictly(model, fitted, checkpoint.subject, f" in {path}")
-    return _origin(selection, stored, grid, checkpoint)
+    return _origin(checkpoint, selection, stored, selection.family(stored), grid)
 
 
 def _without_unread_norm(selection: Selection, expected: Mapping[str, Tensor]) -> Selection:
@@ -93,59 +93,53 @@ def load_with_timm_names(checkpoint: BackboneCheckpoint) -> Origin:
     """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is ignored."""
     model, path = checkpoint.model, checkpoint.path
     classifiers = tuple(f"{name}." for name in classifiers_of(model))
-    tensors = _unwrapped(flat_tensors(read_checkpoint(path)), list(model.state_dict()), path)
-    stored = {key: value for key, value in tensors.items() if not key.startswith(classifiers)}
-    load_strictly(model, stored, checkpoint.subject, f" in {path}")
-    mean, std = normalisation_of(model)
-    return Origin(checkpoint.name, _hash_of(stored), patch_grid_side(model), mean, std, file=path.name)
+    selection = select_named(flat_tensors(read_checkpoint(path)), list(model.state_dict()), f" in {path}")
+    stored = {key: value for key, value in selection.weights.items() if not key.startswith(classifiers)}
+    load_strictly(model, stored, f"{checkpoint.subject}{selection.hint()}", f" in {path}")
+    return _origin(checkpoint, selection, stored, selection.family_of_prefix, patch_grid_side(model))
 
 
-def _unwrapped(tensors: dict[str, Tensor], names: list[str], path: Path) -> dict[str, Tensor]:
-    """Return the tensors of the model with these ``names``, without the prefix of a wrapper such as ``model.``."""
-    first, known = names[0], set(names)
-    found = {key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")}
-    # The blocks of a ResNet, whose first tensor is conv1.weight, have one of that name too.
-    inner = {place for place in found for other in found - {place} if _is_inside(f"{place}{first}", other, known)}
-    prefixes = sorted(found - inner)
-    if len(prefixes) > 1:
-        sets = ", ".join(prefix.rstrip(".") or "at its top" for prefix in prefixes)
-        raise InputError(f"there are several sets of weights in {path}: {sets}; save the one that you mean alone")
-    if not prefixes:
-        return tensors
-    return {key.removeprefix(prefixes[0]): value for key, value in tensors.items() if key.startswith(prefixes[0])}
-
-
-def _is_inside(key: str, prefix: str, names: Set[str]) -> bool:
-    """Return whether a tensor is one of the model's under ``prefix``."""
-    return key.startswith(prefix) and key[len(prefix) :] in names
-
-
-def _origin(selection: Selection, stored: dict[str, Tensor], grid: int, checkpoint: BackboneCheckpoint) -> Origin:
-    family, (mean, std) = selection.family(stored), normalisation_of(checkpoint.model)
-    clip = selection.layout.family is CLIP and family is CLIP
-    if family is not None and (family.mean, family.std) == (mean, std):
-        family = None
+def _origin(
+    checkpoint: BackboneCheckpoint, selection: Selection, stored: dict[str, Tensor], family: Family | None, grid: int
+) -> Origin:
+    other, (mean, std) = "", normalisation_of(checkpoint.model)
+    if (
+        family is not None
+        and (family.mean, family.std) != (mean, std)
+        and not _has_own_normalisation(checkpoint.name, family)
+    ):
+        other, mean, std = family.name, family.mean, family.std
     return Origin(
         backbone=checkpoint.name,
         sha256=_hash_of(stored),
         grid=grid,
-        mean=family.mean if family else mean,
-        std=family.std if family else std,
+        mean=mean,
+        std=std,
         file=checkpoint.path.name,
         part=selection.part,
-        family=family.name if family else "",
-        notes=tuple(_notes(selection, grid, checkpoint, clip=clip)),
+        family=other,
+        notes=tuple(_notes(checkpoint, selection, family, grid)),
     )
 
 
-def _notes(selection: Selection, grid: int, checkpoint: BackboneCheckpoint, *, clip: bool) -> Iterator[str]:
+def _has_own_normalisation(name: str, family: Family) -> bool:
+    """Return whether a name of timm stands for weights of the family and says how their images are normalised.
+
+    A name without a tag may stand for any weights of its architecture, so all of them must agree.
+    """
+    names = [name] if "." in name else timm.list_pretrained(f"{name}.*")
+    normalisations = {(config.mean, config.std) for config in map(timm.get_pretrained_cfg, names)}
+    return len(normalisations) == 1 and any(mark in each for mark in family.marks for each in names)
+
+
+def _notes(checkpoint: BackboneCheckpoint, selection: Selection, family: Family | None, grid: int) -> Iterator[str]:
     model, file = checkpoint.model, checkpoint.path.name
     if selection.others:
         yield selection.choice(file)
-    used = int(model.patch_embed.grid_size[0])
+    used = patch_grid_side(model)
     if grid != used:
         yield f"{file}: position embeddings are resampled from {grid} x {grid} to {used} x {used}"
-    if clip and not isinstance(model.blocks[0].mlp.act, QuickGELU):
+    if selection.layout.family is family is CLIP and not isinstance(model.blocks[0].mlp.act, QuickGELU):
         yield f"{file}: OpenAI trained CLIP with QuickGELU, which only backbones named clip_quickgelu have"
     if selection.prompts():
         yield f"{file}: its prompts are ignored; only its backbone is used"

@@ -1,17 +1,11 @@
-"""The layouts in which checkpoints store a plain ViT: how each is recognised, and how its keys become timm's.
-
-A checkpoint is flattened to dotted names first, so a wrapper (``model``), a nest (``teacher``) and a prefix
-(``module.``) are the same thing: whatever stands before the names of a layout.
-"""
+"""The layouts in which checkpoints store a plain ViT: how each is recognised, and how its keys become timm's."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -27,10 +21,7 @@ from shipbench.backbones.key_conversions import (
     from_timm,
     from_vpt,
 )
-from shipbench.errors import InputError
-
-# Modules that torch wraps around others: compilation, FSDP, activation checkpointing, DeepSpeed.
-_WRAPPING = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+from shipbench.backbones.weight_sets import preferred, prefixes_before, shared_prefix, unwrapped
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,7 @@ class Selection:
         """Return a remark for an error message on the prefix of the names, or an empty string."""
         if self.prefix:
             return f" (keys under {self.prefix!r})"
-        shared = _shared_prefix(self.weights)
+        shared = shared_prefix(self.weights)
         return f" (all keys begin with {shared!r})" if shared else ""
 
     def choice(self, file: str) -> str:
@@ -107,30 +98,25 @@ class Selection:
 
         ``converted`` are the weights under timm's names.
         """
-        if self.layout.family is not None and self._may_be(self.layout.family, converted):
-            return self.layout.family
-        for family, betrays in _BETRAYED_BY:
-            if betrays(self) and self._may_be(family, converted):
+        betrayed = (
+            family for family, starts in _BETRAYED_BY_NAMES if any(key.startswith(starts) for key in self.weights)
+        )
+        for family in (self.layout.family, self.family_of_prefix, *betrayed):
+            if family is not None and self._may_be(family, converted):
                 return family
         return SINE_COSINE if _are_sines_and_cosines(converted["pos_embed"]) else None
+
+    @property
+    def family_of_prefix(self) -> Family | None:
+        """The family that the prefix alone betrays, or None."""
+        parts = {*self.prefix.split(".")}
+        return next((family for family, names in _BETRAYED_BY_PREFIX if not parts.isdisjoint(names)), None)
 
     def _may_be(self, family: Family, converted: Mapping[str, Tensor]) -> bool:
         """Return False for SigLIP, whose files have CLIP's names and no class token; CLIP always has one."""
         return family is not CLIP or "cls_token" in converted
 
 
-# Preferences between sets of equal standing. The first four are timm's, whose loader prefers averaged weights;
-# DINO evaluates its teacher, MoCo its base encoder.
-_PREFERRED = (
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model",
-    "teacher",
-    "student",
-    "base_encoder",
-    "momentum_encoder",
-)
 _PROMPTS = (
     "compound_prompts_visual.",
     "semantic_share_prompt",
@@ -149,65 +135,43 @@ def select(tensors: Mapping[str, Tensor], layouts: Iterable[Layout], where: str)
     Averaged weights come first, as in timm's loader. Raises ``InputError`` if several sets fit equally well and no
     convention prefers one of them.
     """
-    unwrapped = _unwrapped(tensors, where)
+    weights = unwrapped(tensors, where)
     ranked = [
         (len(matches) / len(layout.anchors), layout, prefix)
         for layout in layouts
-        for prefix, matches in _prefixes(unwrapped, layout.anchors).items()
+        for prefix, matches in prefixes_before(layout.anchors, weights).items()
     ]
     if not ranked:
         return None
     best = max(share for share, _, _ in ranked)
     layout = next(layout for share, layout, _ in ranked if share == best)
     prefixes = [prefix for share, other, prefix in ranked if share == best and other is layout]
-    chosen = _preferred(prefixes, where)
-    weights = {key[len(chosen) :]: value for key, value in unwrapped.items() if key.startswith(chosen)}
-    return Selection(layout, chosen, weights, tuple(prefix for prefix in prefixes if prefix != chosen))
+    return _selected(weights, layout, prefixes, where)
 
 
-def _unwrapped(tensors: Mapping[str, Tensor], where: str) -> Weights:
-    """Return the tensors by names without the wrappers of torch, at any depth."""
-    names = {key: _WRAPPING.sub("", key) for key in tensors}
-    if len(set(names.values())) < len(names):
-        raise InputError(f"two tensors{where} have the same name once the wrappers of torch are removed")
-    return {names[key]: value for key, value in tensors.items()}
+def select_named(tensors: Mapping[str, Tensor], names: Sequence[str], where: str) -> Selection:
+    """Return the set of weights of a timm model whose tensors have these ``names``, whatever its architecture.
+
+    Averaged weights come first, as in timm's loader. Raises ``InputError`` if there are several sets and no convention
+    prefers one of them.
+    """
+    weights, known = unwrapped(tensors, where), set(names)
+    found = prefixes_before(names[:1], weights).keys()
+    # The blocks of a ResNet, whose first tensor is conv1.weight, have one of that name too.
+    inner = {
+        prefix
+        for prefix in found
+        for outer in found - {prefix}
+        if prefix.startswith(outer) and f"{prefix}{names[0]}"[len(outer) :] in known
+    }
+    prefixes = [prefix for prefix in found if prefix not in inner]
+    return _selected(weights, TIMM, prefixes, where) if prefixes else Selection(TIMM, "", weights, recognised=False)
 
 
-def _prefixes(tensors: Iterable[str], anchors: tuple[str, ...]) -> dict[str, set[str]]:
-    """Return every prefix, empty or ending with a dot, that precedes an anchor, with the anchors that it precedes."""
-    prefixes: dict[str, set[str]] = {}
-    for key in tensors:
-        for anchor in anchors:
-            prefix = key.removesuffix(anchor)
-            if key.endswith(anchor) and (not prefix or prefix.endswith(".")):
-                prefixes.setdefault(prefix, set()).add(anchor)
-    return prefixes
-
-
-def _preferred(prefixes: list[str], where: str) -> str:
-    if len(prefixes) == 1:
-        return prefixes[0]
-    order = _PREFERRED
-    ranks = {prefix: [order.index(part) for part in prefix.split(".") if part in order] for prefix in prefixes}
-    if not all(ranks.values()) or len({tuple(sorted(rank)) for rank in ranks.values()}) < len(prefixes):
-        sets = ", ".join(prefix.rstrip(".") or "(no prefix)" for prefix in prefixes)
-        raise InputError(f"there are several sets of weights{where}: {sets}; save the one that you mean alone")
-    return min(prefixes, key=lambda prefix: sorted(ranks[prefix]))
-
-
-def _shared_prefix(keys: Iterable[str]) -> str:
-    """Return the prefix, empty or ending with a dot, that all keys share."""
-    columns = zip(*(key.split(".")[:-1] for key in keys), strict=False)
-    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, columns)]
-    return ".".join([*shared, ""])
-
-
-def _has(*starts: str) -> Callable[[Selection], bool]:
-    return lambda selection: any(key.startswith(starts) for key in selection.weights)
-
-
-def _lies_in(*parts: str) -> Callable[[Selection], bool]:
-    return lambda selection: not {*selection.prefix.split(".")}.isdisjoint(parts)
+def _selected(weights: Weights, layout: Layout, prefixes: Sequence[str], where: str) -> Selection:
+    chosen = preferred(prefixes, where)
+    kept = {key[len(chosen) :]: value for key, value in weights.items() if key.startswith(chosen)}
+    return Selection(layout, chosen, kept, tuple(prefix for prefix in prefixes if prefix != chosen))
 
 
 def _are_sines_and_cosines(positions: Tensor) -> bool:
@@ -220,13 +184,15 @@ def _are_sines_and_cosines(positions: Tensor) -> bool:
     return squares[0].item() == 0 and torch.allclose(squares[1:], expected, rtol=1e-2)
 
 
-_BETRAYED_BY: tuple[tuple[Family, Callable[[Selection], bool]], ...] = (
-    (CLIP, _lies_in("visual", "vision_model")),
-    (MAE, _has("decoder_blocks.", "decoder_embed.", "decoder_pos_embed")),
-    (MOCO, _lies_in("base_encoder", "momentum_encoder")),
-    (DINO, _lies_in("teacher", "student")),
-    (DINO, _has("head.last_layer.", "dino_head.")),
-    (DINOV2, _has("register_tokens", "mask_token", "embeddings.mask_token")),
+_BETRAYED_BY_PREFIX = (
+    (CLIP, ("visual", "vision_model")),
+    (MOCO, ("base_encoder", "momentum_encoder")),
+    (DINO, ("teacher", "student")),
+)
+_BETRAYED_BY_NAMES = (
+    (MAE, ("decoder_blocks.", "decoder_embed.", "decoder_pos_embed")),
+    (DINO, ("head.last_layer.", "dino_head.")),
+    (DINOV2, ("register_tokens", "mask_token", "embeddings.mask_token")),
 )
 
 
@@ -255,7 +221,7 @@ BACKBONES: tuple[Layout, ...] = (
         ("conv1.weight", "class_embedding", "positional_embedding", "transformer.resblocks.0.ln_1.weight"),
         partial(from_clip, OPENAI_RULES),
         ("proj",),
-        CLIP,
+        family=CLIP,
     ),
     Layout(
         "transformers' CLIP",
@@ -289,8 +255,7 @@ BACKBONES: tuple[Layout, ...] = (
             "Transformer.encoderblock_0.LayerNorm_0.scale",
         ),
         from_google,
-        (),
-        GOOGLE,
+        family=GOOGLE,
     ),
     VPT,
 )

@@ -418,21 +418,6 @@ def test_a_checkpoint_with_batch_norms_counts_their_batches(tmp_path: Path) -> N
         load_backbone("resnet10t", checkpoint=tmp_path / "broken.safetensors")
 
 
-def test_a_resnet_whose_blocks_begin_as_it_does_is_found_under_any_prefix(tmp_path: Path) -> None:
-    plain = timm.create_model("resnet18").state_dict()
-    wrapped = {f"model.{key}": value for key, value in plain.items()}
-    averaged = {f"ema.{key}": value for key, value in plain.items()}
-    file = tmp_path / "w.safetensors"
-    for content in (plain, wrapped):
-        save_file(content, file)
-        model = load_backbone("resnet18", checkpoint=file, image_size=64)
-        assert torch.equal(model.state_dict()["layer1.0.conv1.weight"], plain["layer1.0.conv1.weight"])
-    for other in (plain, wrapped):
-        save_file({key: value.clone() for key, value in (other | averaged).items()}, file)
-        with pytest.raises(InputError, match=r"there are several sets of weights in .*w\.safetensors: .*ema"):
-            load_backbone("resnet18", checkpoint=file, image_size=64)
-
-
 @EVERY
 def test_costs_are_estimated_and_measured(kind: str) -> None:
     backbone = loaded(kind, image_size=64 if kind in ("ResNet", "ConvNeXt", "EfficientNet") else None)

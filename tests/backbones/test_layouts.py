@@ -189,33 +189,6 @@ def test_blocks_in_chunks_as_dinov2_trains_them(tmp_path: Path, state: Weights) 
     assert_same(loaded(path), state)
 
 
-@pytest.mark.parametrize(
-    ("chosen", "other"),
-    [
-        ("model_ema", "model"),
-        ("state_dict_ema", "state_dict"),
-        ("state_dict", "model"),
-        ("teacher", "student"),
-        ("state_dict.module.base_encoder", "state_dict.module.momentum_encoder"),
-    ],
-)
-def test_of_two_sets_of_weights_the_conventional_one_is_used_and_said(
-    tmp_path: Path, state: Weights, chosen: str, other: str
-) -> None:
-    flat = {f"{other}.{key}": value for key, value in vit_state(6).items()}
-    path = saved(tmp_path / "w.pth", flat | {f"{chosen}.{key}": value for key, value in state.items()})
-    model = loaded(path)
-    assert_same(model, state)
-    assert origin_of(model).part == chosen
-    assert f"w.pth: using the weights under {chosen}, not those under {other}" in origin_of(model).notes
-
-
-def test_two_sets_of_weights_without_a_convention_are_refused(tmp_path: Path, state: Weights) -> None:
-    path = saved(tmp_path / "w.pth", {"model": state, "polyak": vit_state(6)})
-    assert "several sets of weights" in refusal(path)
-    assert "model, polyak" in refusal(path)
-
-
 def test_keys_of_no_known_layout_are_named_with_their_prefix(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.pth", {"net.stem.weight": torch.zeros(2), "net.stem.bias": torch.zeros(2)})
     assert "all keys begin with 'net.stem.'" in refusal(path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
 import torch
 from timm.data import constants
 
@@ -65,6 +67,77 @@ def test_a_layout_that_betrays_its_family_gets_the_familys_normalisation(
         "w.pth: images are normalised with mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225, "
         f"those of {family}"
     )
+
+
+SMALL_CLIP = {"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": 112}
+
+
+@pytest.mark.parametrize("layout", [layouts.openai_clip, layouts.hugging_face_clip, layouts.open_clip])
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("vit_large_patch14_clip_224.laion2b", "vit_large_patch14_clip_224.laion2b in timm"),
+        ("vit_large_patch14_clip_224.openai", "vit_large_patch14_clip_224.openai in timm"),
+        # timm has weights of both normalisations for it.
+        ("vit_large_patch14_clip_224", "CLIP"),
+    ],
+)
+def test_a_name_of_one_clip_has_the_normalisation_of_that_clip(
+    tmp_path: Path, layout: Callable[[Weights], Weights], name: str, whose: str
+) -> None:
+    torch.manual_seed(5)
+    state = timm.create_model(name, num_classes=0, **SMALL_CLIP).state_dict()
+    model = loaded(saved(tmp_path / "w.bin", layout(state)), name, architecture=SMALL_CLIP)
+    expected = (constants.IMAGENET_INCEPTION_MEAN, constants.IMAGENET_INCEPTION_STD)
+    if not name.endswith("laion2b"):
+        expected = (constants.OPENAI_CLIP_MEAN, constants.OPENAI_CLIP_STD)
+    assert (preprocessing_of(model).mean, preprocessing_of(model).std) == expected
+    assert origin_of(model).lines(None, None)[0].endswith(f", those of {whose}")
+
+
+TIPS = "vit_base_patch14_reg1_tipsv2"
+
+
+@pytest.mark.skipif(not timm.is_model(TIPS), reason="this release of timm has no TIPS")
+@pytest.mark.parametrize("tag", ["", ".webli"])
+def test_tips_is_not_normalised_as_dinov2_whose_layout_it_has(tmp_path: Path, tag: str) -> None:
+    state = timm.create_model(TIPS, num_classes=0, **SMALL_CLIP).state_dict()
+    path = saved(tmp_path / "w.pth", layouts.dinov2(state))
+    preprocessing = preprocessing_of(loaded(path, f"{TIPS}{tag}", architecture=SMALL_CLIP))
+    assert (preprocessing.mean, preprocessing.std) == ((0.0,) * 3, (1.0,) * 3)
+
+
+MOBILE: dict[str, Any] = {"layers": (1, 1, 1, 1), "embed_dims": (32, 32, 32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "prefix"),
+    [
+        ("fastvit_mci0", MOBILE, "visual.trunk."),
+        ("fastvit_mci0.apple_mclip", MOBILE, "visual.trunk."),
+        ("vit_large_patch16_dinov3.sat493m", {"embed_dim": 32, "depth": 1, "num_heads": 2}, "teacher.backbone."),
+    ],
+)
+def test_other_models_of_a_family_keep_their_own_normalisation(
+    tmp_path: Path, name: str, sizes: dict[str, Any], prefix: str
+) -> None:
+    state = prefixed(prefix)(timm.create_model(name, num_classes=0, **sizes).state_dict())
+    model = loaded(saved(tmp_path / "w.pt", state), name, architecture=sizes, image_size=64)
+    assert origin_of(model).family == ""
+    assert preprocessing_of(model).mean == timm.get_pretrained_cfg(name).mean
+    assert preprocessing_of(model).mean not in (constants.OPENAI_CLIP_MEAN, constants.IMAGENET_DEFAULT_MEAN)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "family"),
+    [("visual.trunk.", "CLIP"), ("teacher.backbone.", "DINO"), ("module.base_encoder.", "MoCo"), ("model.", "")],
+)
+def test_a_prefix_shows_the_family_of_other_models_than_a_plain_vit(tmp_path: Path, prefix: str, family: str) -> None:
+    # timm normalises its images with 0.5.
+    name = "test_resnet"
+    state = prefixed(prefix)(timm.create_model(name).state_dict())
+    model = load_backbone(name, checkpoint=saved(tmp_path / "w.pth", state), image_size=64)
+    assert origin_of(model).family == family
 
 
 def test_the_first_line_follows_the_name_and_the_recipe(tmp_path: Path, state: Weights) -> None:
