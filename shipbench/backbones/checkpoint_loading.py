@@ -20,7 +20,7 @@ from shipbench.backbones.features import normalisation_of, patch_grid_side
 from shipbench.backbones.layouts import Selection, grid_side, select_named
 from shipbench.backbones.origin import Origin
 from shipbench.backbones.state_dicts import (
-    holds_weights,
+    fills,
     load_strictly,
     read_selection,
     refuse_keys,
@@ -52,7 +52,7 @@ class BackboneCheckpoint:
 
 
 def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
-    """Load a checkpoint into a plain ViT of the final image size; return where its weights come from.
+    """Load a checkpoint into a plain ViT of the final image size with position embeddings; return its origin.
 
     Raises ``InputError`` for a file in no known layout, and for weights of another model.
     """
@@ -62,7 +62,7 @@ def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
     if not selection.recognised:
         what = f"backbone {checkpoint.name}: checkpoint {path} does not fit any known layout{selection.hint()}"
         refuse_keys(what, list(expected), list(selection.weights))
-    usable = {key: value for key, value in selection.weights.items() if holds_weights(value)}
+    usable = {key: value for key, value in selection.weights.items() if fills(value, expected.get(key))}
     try:
         stored = replace(selection, weights=usable).in_timm_names()
     except (RuntimeError, IndexError) as error:
@@ -73,8 +73,10 @@ def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
     _refuse_other_depth(stored, checkpoint)
     _refuse_other_heads(selection.num_heads(), checkpoint)
     refuse_keys(f"{checkpoint.subject}{selection.hint()}", missing, [*(stored.keys() - expected), *unusable])
-    stored = {key: _as_convolution(value) if key == _PATCHES else value for key, value in stored.items()}
-    _refuse_other_patches(stored[_PATCHES], checkpoint)
+    # A stem of convolutions may need no projection of patches, as in MobileCLIP and ViTamin.
+    if _PATCHES in stored:
+        stored[_PATCHES] = _as_convolution(stored[_PATCHES])
+        _refuse_other_patches(stored[_PATCHES], checkpoint)
     grid = _stored_grid(stored["pos_embed"], checkpoint)
     fitted = stored | {"pos_embed": _resampled(stored["pos_embed"], grid, model)}
     load_strictly(model, fitted, checkpoint.subject, f" in {path}")
@@ -90,7 +92,7 @@ def _without_unread_norm(selection: Selection, expected: Mapping[str, Tensor]) -
 
 
 def load_with_timm_names(checkpoint: BackboneCheckpoint) -> Origin:
-    """Load a checkpoint with timm's names into a model that is no plain ViT; a classifier in it is ignored."""
+    """Load a checkpoint with timm's names into any other model; return its origin. A classifier is ignored."""
     model, path = checkpoint.model, checkpoint.path
     classifiers = tuple(f"{name}." for name in classifiers_of(model))
     selection = select_named(flat_tensors(read_checkpoint(path)), list(model.state_dict()), f" in {path}")

@@ -64,7 +64,7 @@ def load_backbone(
             require_finite(model.state_dict(), f" in the weights of {name}")
         origin = _origin_by_name(model, name)
         _resize(model, size, name)
-    elif type(model) is not VisionTransformer:
+    elif type(model) is not VisionTransformer or model.pos_embed is None:
         origin = load_with_timm_names(BackboneCheckpoint(model, Path(checkpoint), name))
         _resize(model, size, name)
     else:

@@ -59,7 +59,7 @@ def _stores_every_number(value: Tensor) -> bool:
     return dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
 
-def _fills(value: Tensor, expected: Tensor | None) -> bool:
+def fills(value: Tensor, expected: Tensor | None) -> bool:
     """Return whether a tensor holds weights, or numbers for a buffer of whole ones, as batch norms count batches."""
     counts = expected is not None and not expected.is_floating_point() and not value.is_complex()
     return holds_weights(value) or (counts and _stores_every_number(value))
@@ -131,7 +131,7 @@ def load_strictly(
     that holds no finite weights; ``where`` completes the message with the file.
     """
     expected = model.state_dict()
-    usable = {key: value for key, value in state.items() if _fills(value, expected.get(key))}
+    usable = {key: value for key, value in state.items() if fills(value, expected.get(key))}
     missing = [key for key in expected if key not in usable] + list(also_missing)
     refuse_unusable(state.keys() - usable.keys(), missing, where)
     refuse_keys(what, missing, [key for key in state if key not in expected])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -68,6 +69,27 @@ def test_keys_that_do_not_fit_are_named(tmp_path: Path, state: dict[str, torch.T
     save_file(broken, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"blocks\.[19]\.mlp\.fc1\.bias"):
         load_backbone("test_vit", checkpoint=tmp_path / "w.safetensors")
+
+
+# The stem of MobileCLIP has batch norms; the largest ViTamin has no position embeddings.
+STEMS: list[tuple[str, dict[str, Any]]] = [
+    ("vit_base_mci_224.apple_mclip", {"depth": 1}),
+    ("vitamin_small_224", {"depth": 1}),
+    ("vitamin_small_224", {"depth": 1, "pos_embed": "none"}),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes"), STEMS)
+def test_a_vit_whose_patches_come_from_convolutions(tmp_path: Path, name: str, sizes: dict[str, Any]) -> None:
+    state = timm.create_model(name, **sizes).state_dict()
+    state |= {key: torch.full_like(value, 7) for key, value in state.items() if not value.is_floating_point()}
+    torch.save({"state_dict": {f"visual.trunk.{key}": value for key, value in state.items()}}, tmp_path / "w.pt")
+    model = load_backbone(name, checkpoint=tmp_path / "w.pt", architecture=sizes)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert preprocessing_of(model).mean == model.pretrained_cfg["mean"]
+    small = load_backbone(name, checkpoint=tmp_path / "w.pt", architecture=sizes, image_size=64)
+    assert sha256_of(small) == sha256_of(model)
+    assert small(torch.zeros(1, 3, 64, 64)).isfinite().all()
 
 
 def test_googles_naming() -> None:
