@@ -31,6 +31,7 @@ from shipbench.errors import InputError, one_line
 
 _PATCHES = "patch_embed.proj.weight"
 _POOLED_NORM = "fc_norm."
+_ATTENTION_POOL = "attn_pool."
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
     """
     model, path = checkpoint.model, checkpoint.path
     expected = model.state_dict()
-    selection = _without_unread_norm(read_selection(path), expected)
+    selection = _without_other_pooling(read_selection(path), expected)
     if not selection.recognised:
         what = f"backbone {checkpoint.name}: checkpoint {path} does not fit any known layout{selection.hint()}"
         refuse_keys(what, list(expected), list(selection.weights))
@@ -83,11 +84,16 @@ def load_plain_vit(checkpoint: BackboneCheckpoint) -> Origin:
     return _origin(checkpoint, selection, stored, selection.family(stored), grid)
 
 
-def _without_unread_norm(selection: Selection, expected: Mapping[str, Tensor]) -> Selection:
-    """Return the weights without a norm after pooling, as fine-tuning may leave one, unless the model has one too."""
-    if any(key.startswith(_POOLED_NORM) for key in expected):
-        return selection
-    kept = {key: value for key, value in selection.weights.items() if not key.startswith(_POOLED_NORM)}
+def _without_other_pooling(selection: Selection, expected: Mapping[str, Tensor]) -> Selection:
+    """Return the weights without those of pooling that the model does otherwise.
+
+    That is a norm after pooling, as fine-tuning may leave one, or the attention pool of SigLIP, which timm's backbones
+    named ``siglip_gap`` do without.
+    """
+    poolings = {_POOLED_NORM: (_POOLED_NORM,), _ATTENTION_POOL: selection.layout.pool}
+    other = [starts for own, starts in poolings.items() if not any(key.startswith(own) for key in expected)]
+    unread = tuple(start for starts in other for start in starts)
+    kept = {key: value for key, value in selection.weights.items() if not key.startswith(unread)}
     return replace(selection, weights=kept)
 
 

@@ -32,10 +32,13 @@ def timm_name_of_vpt(key: str) -> str:
 
 
 def fuse(weights: Weights, query: str = "q", key: str = "k", value: str = "v") -> Weights:
-    """Return tensors with ``blocks.N.attn.q``, ``k`` and ``v`` concatenated to ``qkv`` where all three are present."""
+    """Return tensors with ``blocks.N.attn.q``, ``k`` and ``v`` concatenated to ``qkv`` where all three are present.
+
+    Those of an attention pool (``attn_pool.q`` and so on) are concatenated too.
+    """
     fused = dict(weights)
     for name in weights:
-        match = re.fullmatch(rf"(blocks\.\d+\.attn\.){query}\.(weight|bias)", name)
+        match = re.fullmatch(rf"(blocks\.\d+\.attn\.|attn_pool\.){query}\.(weight|bias)", name)
         if match is None:
             continue
         parts = [f"{match[1]}{part}.{match[2]}" for part in (query, key, value)]
@@ -43,6 +46,17 @@ def fuse(weights: Weights, query: str = "q", key: str = "k", value: str = "v") -
         if target not in weights and all(part in weights for part in parts):
             fused[target] = torch.cat([fused.pop(part) for part in parts])
     return fused
+
+
+def _split_pool(weights: Weights) -> Weights:
+    """Return tensors with ``attn_pool.qkv`` split into ``q`` and ``kv``, as timm stores an attention pool."""
+    split = dict(weights)
+    for kind in ("weight", "bias"):
+        fused = split.pop(f"attn_pool.qkv.{kind}", None)
+        if fused is not None:
+            width = fused.shape[0] // 3
+            split |= {f"attn_pool.q.{kind}": fused[:width], f"attn_pool.kv.{kind}": fused[width:]}
+    return split
 
 
 _TIMM_RULES = (
@@ -90,6 +104,12 @@ HF_CLIP_RULES = (
     (r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(.+)", r"blocks.\1.attn.\2.\3"),
     (r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.(.+)", r"blocks.\1.attn.proj.\2"),
     (r"encoder\.layers\.(\d+)\.mlp\.(.+)", r"blocks.\1.mlp.\2"),
+    # SigLIP
+    (r"head\.probe", "attn_pool.latent"),
+    (r"head\.attention\.in_proj_(weight|bias)", r"attn_pool.qkv.\1"),
+    (r"head\.attention\.out_proj\.(.+)", r"attn_pool.proj.\1"),
+    (r"head\.layernorm\.(.+)", r"attn_pool.norm.\1"),
+    (r"head\.mlp\.(.+)", r"attn_pool.mlp.\1"),
 )
 
 
@@ -128,8 +148,8 @@ _VPT_RULES = (
 
 
 def from_clip(rules: Rules, weights: Weights) -> Weights:
-    """Convert the vision tower of a CLIP whose names follow ``rules``."""
-    renamed = fuse(_renamed(rules, weights))
+    """Convert the vision tower of a CLIP, or of SigLIP, whose names follow ``rules``."""
+    renamed = _split_pool(fuse(_renamed(rules, weights)))
     if "cls_token" in renamed:
         renamed["cls_token"] = renamed["cls_token"].reshape(1, 1, -1)
     if "pos_embed" in renamed:
@@ -154,6 +174,7 @@ _GOOGLE_NAMES = {
     "pos_embedding": "pos_embed",
     "Transformer.encoder_norm.scale": "norm.weight",
     "Transformer.encoder_norm.bias": "norm.bias",
+    "MAPHead_0.probe": "attn_pool.latent",
 }
 
 
@@ -175,21 +196,31 @@ _GOOGLE_MODULES = {
 }
 
 
+# For names whose modules are timm's.
+_GOOGLE_RULES = (
+    (r"Transformer\.encoderblock_(\d+)\.(.+)", r"blocks.\1.\2"),
+    (r"MAPHead_0\.attn\.(.+)", r"attn_pool.\1"),
+    (r"MAPHead_0\.norm1\.(.+)", r"attn_pool.norm.\1"),
+    (r"MAPHead_0\.mlp\.(.+)", r"attn_pool.mlp.\1"),
+)
+
+
 def from_google(weights: Weights) -> Weights:
     """Convert Flax's kernels (in, out), which attention splits by head, to timm's (out, in)."""
     converted: Weights = {}
     for key, value in _unscanned(weights).items():
-        match = re.fullmatch(r"Transformer\.encoderblock_(\d+)\.(.+)\.(kernel|scale|bias)", key)
+        match = re.fullmatch(r"(Transformer\.encoderblock_\d+|MAPHead_0)\.(.+)\.(kernel|scale|bias)", key)
         if key == "embedding.kernel" and value.ndim == 4:
             converted["patch_embed.proj.weight"] = value.permute(3, 2, 0, 1)
         elif match is not None:
             modules = ".".join(_GOOGLE_MODULES.get(part, part) for part in match[2].split("."))
-            converted[f"blocks.{match[1]}.{modules}.{_GOOGLE_KINDS[match[3]]}"] = _google_matrix(modules, value)
+            name = f"{match[1]}.{modules}.{_GOOGLE_KINDS[match[3]]}"
+            converted[_name(_GOOGLE_RULES, name)] = _google_matrix(modules, value)
         else:
             converted[_GOOGLE_NAMES.get(key, key)] = value
     if "pos_embed" in converted and converted["pos_embed"].ndim == 2:
         converted["pos_embed"] = converted["pos_embed"].unsqueeze(0)
-    return fuse(converted, "query", "key", "value")
+    return _split_pool(fuse(converted, "query", "key", "value"))
 
 
 def _unscanned(weights: Weights) -> Weights:

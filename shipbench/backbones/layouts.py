@@ -29,14 +29,16 @@ class Layout:
     """A naming of the tensors of a ViT.
 
     ``anchors`` are names that its files contain. ``convert`` returns the tensors under timm's names. Tensors whose
-    names start with one of ``unused`` belong to heads and decoders, which a backbone does without. ``family`` is the
-    family of every model with this layout, or None if several share it.
+    names start with one of ``unused`` belong to heads and decoders, which a backbone does without; those that start
+    with one of ``pool`` belong to an attention pool. ``family`` is the family of every model with this layout, or None
+    if several share it.
     """
 
     name: str
     anchors: tuple[str, ...]
     convert: Callable[[Weights], Weights]
     unused: tuple[str, ...] = ()
+    pool: tuple[str, ...] = ()
     family: Family | None = None
 
 
@@ -82,7 +84,8 @@ class Selection:
 
     def of_backbone(self, keys: Iterable[str]) -> list[str]:
         """Return the keys of a backbone: those that belong to no head, decoder or prompt."""
-        return [key for key in keys if not key.startswith(self._unused)]
+        # transformers calls the attention pool of SigLIP a head.
+        return [key for key in keys if key.startswith(self.layout.pool) or not key.startswith(self._unused)]
 
     @property
     def _unused(self) -> tuple[str, ...]:
@@ -203,6 +206,7 @@ TIMM = Layout(
     ("patch_embed.proj.weight", "cls_token", "pos_embed", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"),
     from_timm,
     _DECODERS,
+    ("attn_pool.",),
 )
 VPT = Layout(
     "VPT",
@@ -224,7 +228,7 @@ BACKBONES: tuple[Layout, ...] = (
         family=CLIP,
     ),
     Layout(
-        "transformers' CLIP",
+        "transformers' CLIP and SigLIP",
         (
             "embeddings.patch_embedding.weight",
             "embeddings.class_embedding",
@@ -233,6 +237,7 @@ BACKBONES: tuple[Layout, ...] = (
         ),
         partial(from_clip, HF_CLIP_RULES),
         ("embeddings.position_ids",),
+        ("head.probe", "head.attention.", "head.layernorm.", "head.mlp."),
         CLIP,
     ),
     Layout(
@@ -255,6 +260,7 @@ BACKBONES: tuple[Layout, ...] = (
             "Transformer.encoderblock_0.LayerNorm_0.scale",
         ),
         from_google,
+        pool=("MAPHead_0.",),
         family=GOOGLE,
     ),
     VPT,

@@ -157,16 +157,33 @@ def hugging_face_siglip(state: Weights) -> Weights:
     """Return the tensors in the layout of transformers' ``SiglipVisionModel``, which has no class token."""
     parts = (f"self_attn.{part}_proj" for part in "qkv")
     renamed = replaced(
-        split_qkv(state, *parts),
+        split_qkv(_with_fused_pool(state), *parts),
         (r"^pos_embed", "embeddings.position_embedding.weight"),
         (r"^patch_embed\.proj", "embeddings.patch_embedding"),
         (r"^norm\.", "post_layernorm."),
         (r"^blocks\.", "encoder.layers."),
         (r"\.norm([12])\.", r".layer_norm\1."),
         (r"\.attn\.proj\.", ".self_attn.out_proj."),
+        (r"^attn_pool\.latent", "head.probe"),
+        (r"^attn_pool\.in_proj_", "head.attention.in_proj_"),
+        (r"^attn_pool\.proj\.", "head.attention.out_proj."),
+        (r"^attn_pool\.norm\.", "head.layernorm."),
+        (r"^attn_pool\.mlp\.", "head.mlp."),
     )
     renamed["embeddings.position_embedding.weight"] = renamed["embeddings.position_embedding.weight"][0]
     return {f"vision_model.{key}": value for key, value in renamed.items()}
+
+
+def _with_fused_pool(state: Weights) -> Weights:
+    """Return tensors with the three projections of an attention pool fused, as torch's attention stores them."""
+    if "attn_pool.q.weight" not in state:
+        return state
+    others = {key: value for key, value in state.items() if not re.match(r"attn_pool\.k?[qv]\.", key)}
+    fused = {
+        f"attn_pool.in_proj_{kind}": torch.cat([state[f"attn_pool.q.{kind}"], state[f"attn_pool.kv.{kind}"]])
+        for kind in ("weight", "bias")
+    }
+    return others | fused
 
 
 def open_clip(state: Weights) -> Weights:
@@ -229,7 +246,7 @@ def google(state: Weights, heads: int, *, big_vision: bool = False) -> Arrays:
         else ("MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")
     )
     renamed = replaced(
-        split_qkv(state, *(f"{attention}.{part}" for part in ("query", "key", "value"))),
+        split_qkv(_with_split_pool(state), *(f"{attention}.{part}" for part in ("query", "key", "value"))),
         (r"^cls_token", "cls"),
         (r"^pos_embed", "pos_embedding" if big_vision else "Transformer.posembed_input.pos_embedding"),
         (r"^patch_embed\.proj", "embedding"),
@@ -243,9 +260,27 @@ def google(state: Weights, heads: int, *, big_vision: bool = False) -> Arrays:
         (r"\.attn\.proj\.", f".{attention}.out."),
         (r"\.mlp\.fc1\.", f".{mlp}.Dense_0."),
         (r"\.mlp\.fc2\.", f".{mlp}.Dense_1."),
+        (r"^attn_pool\.latent", "MAPHead_0.probe"),
+        (r"^attn_pool\.norm\.weight", "MAPHead_0.LayerNorm_0.scale"),
+        (r"^attn_pool\.norm\.", "MAPHead_0.LayerNorm_0."),
+        (r"^attn_pool\.(query|key|value)\.", r"MAPHead_0.MultiHeadDotProductAttention_0.\1."),
+        (r"^attn_pool\.proj\.", "MAPHead_0.MultiHeadDotProductAttention_0.out."),
+        (r"^attn_pool\.", "MAPHead_0."),
         (r"weight$", "kernel"),
     )
     return {key.replace(".", "/"): _flax(key, value.numpy(), heads) for key, value in renamed.items()}
+
+
+def _with_split_pool(state: Weights) -> Weights:
+    """Return tensors with the projections of an attention pool named and separate."""
+    split: Weights = {}
+    for name, tensor in state.items():
+        if name.startswith("attn_pool.kv."):
+            for part, chunk in zip(("key", "value"), tensor.chunk(2), strict=True):
+                split[name.replace(".kv.", f".{part}.")] = chunk
+        else:
+            split[name.replace("attn_pool.q.", "attn_pool.query.")] = tensor
+    return split
 
 
 def _flax(key: str, value: NDArray[np.float32], heads: int) -> NDArray[np.float32]:

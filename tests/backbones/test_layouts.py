@@ -23,7 +23,7 @@ from tests.backbones import layouts
 
 Weights = dict[str, Tensor]
 NAME, HEADS = "test_vit", 2
-CLIP_NAME, SIGLIP_NAME = "vit_xsmall_patch16_clip_224", "vit_base_patch16_siglip_gap_224"
+CLIP_NAME = "vit_xsmall_patch16_clip_224"
 NORMED_AFTER_POOLING = "vit_betwixt_patch16_reg4_gap_256"
 IMAGENET = (0.485, 0.456, 0.406)
 
@@ -268,17 +268,6 @@ def test_open_clip_with_a_timm_trunk(tmp_path: Path, state: Weights) -> None:
     model = loaded(saved(tmp_path / "w.pt", layouts.open_clip(state)))
     assert_same(model, state)
     assert origin_of(model).family == "CLIP"
-
-
-@pytest.mark.parametrize("layout", [layouts.open_clip, layouts.hugging_face_siglip], ids=["open_clip", "transformers"])
-def test_siglip_is_not_normalised_as_clip(tmp_path: Path, layout: Callable[[Weights], Weights]) -> None:
-    sizes = {"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": 160}
-    random = timm.create_model(SIGLIP_NAME, num_classes=0, **sizes).state_dict()
-    state = {key: torch.randn_like(value) / 8 for key, value in random.items()}
-    model = loaded(saved(tmp_path / "w.pt", layout(state)), SIGLIP_NAME, architecture=sizes)
-    assert_same(model, state)
-    assert (origin_of(model).family, origin_of(model).notes) == ("", ())
-    assert (preprocessing_of(model).mean, preprocessing_of(model).std) == ((0.5,) * 3, (0.5,) * 3)
 
 
 def test_a_norm_after_pooling_is_loaded_where_the_backbone_has_one(tmp_path: Path, state: Weights) -> None:

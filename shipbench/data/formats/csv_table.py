@@ -15,7 +15,7 @@ from shipbench.data.formats.options import divided, place, require_known, text_o
 from shipbench.data.formats.roles import assign_roles, of_column, role_within
 from shipbench.data.formats.table_columns import IMAGE_COLUMNS, Table, meaning_of
 from shipbench.data.formats.table_files import read_table, table_files
-from shipbench.data.listings import ListedSource, Listing, SplitRole
+from shipbench.data.listings import ListedSource, Listing
 from shipbench.errors import InputError
 
 KEYS = ("image_column", "label_column", "split_column", "splits", "images", "extension")
