@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TypeAlias
 
@@ -154,7 +155,16 @@ def from_clip(rules: Rules, weights: Weights) -> Weights:
         renamed["cls_token"] = renamed["cls_token"].reshape(1, 1, -1)
     if "pos_embed" in renamed:
         renamed["pos_embed"] = renamed["pos_embed"].unsqueeze(0)
+    patches = renamed.get("patch_embed.proj.weight")
+    if patches is not None and patches.ndim == 2:
+        renamed["patch_embed.proj.weight"] = _of_flat_patches(patches)
     return renamed
+
+
+def _of_flat_patches(matrix: Tensor) -> Tensor:
+    """Return the kernels (out, 3, P, P) in a matrix of SigLIP 2 NaFlex, whose patches end with the channels."""
+    side = math.isqrt(matrix.shape[1] // 3)
+    return matrix.reshape(-1, side, side, 3).permute(0, 3, 1, 2) if 3 * side**2 == matrix.shape[1] else matrix
 
 
 def from_hugging_face(weights: Weights) -> Weights:

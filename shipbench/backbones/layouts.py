@@ -102,9 +102,11 @@ class Selection:
         ``converted`` are the weights under timm's names.
         """
         betrayed = (
-            family for family, starts in _BETRAYED_BY_NAMES if any(key.startswith(starts) for key in self.weights)
+            family
+            for family, parts, starts in _BETRAYED_BY
+            if self._lies_in(parts) or any(key.startswith(starts) for key in self.weights)
         )
-        for family in (self.layout.family, self.family_of_prefix, *betrayed):
+        for family in (self.layout.family, *betrayed):
             if family is not None and self._may_be(family, converted):
                 return family
         return SINE_COSINE if _are_sines_and_cosines(converted["pos_embed"]) else None
@@ -112,8 +114,10 @@ class Selection:
     @property
     def family_of_prefix(self) -> Family | None:
         """The family that the prefix alone betrays, or None."""
-        parts = {*self.prefix.split(".")}
-        return next((family for family, names in _BETRAYED_BY_PREFIX if not parts.isdisjoint(names)), None)
+        return next((family for family, parts, _ in _BETRAYED_BY if self._lies_in(parts)), None)
+
+    def _lies_in(self, parts: tuple[str, ...]) -> bool:
+        return not {*self.prefix.split(".")}.isdisjoint(parts)
 
     def _may_be(self, family: Family, converted: Mapping[str, Tensor]) -> bool:
         """Return False for SigLIP, whose files have CLIP's names and no class token; CLIP always has one."""
@@ -187,15 +191,13 @@ def _are_sines_and_cosines(positions: Tensor) -> bool:
     return squares[0].item() == 0 and torch.allclose(squares[1:], expected, rtol=1e-2)
 
 
-_BETRAYED_BY_PREFIX = (
-    (CLIP, ("visual", "vision_model")),
-    (MOCO, ("base_encoder", "momentum_encoder")),
-    (DINO, ("teacher", "student")),
-)
-_BETRAYED_BY_NAMES = (
-    (MAE, ("decoder_blocks.", "decoder_embed.", "decoder_pos_embed")),
-    (DINO, ("head.last_layer.", "dino_head.")),
-    (DINOV2, ("register_tokens", "mask_token", "embeddings.mask_token")),
+# Each family with parts of the prefix and beginnings of the names that show it.
+_BETRAYED_BY: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
+    (CLIP, ("visual", "vision_model"), ()),
+    (MAE, (), ("decoder_blocks.", "decoder_embed.", "decoder_pos_embed")),
+    (MOCO, ("base_encoder", "momentum_encoder"), ()),
+    (DINO, ("teacher", "student"), ("head.last_layer.", "dino_head.")),
+    (DINOV2, (), ("register_tokens", "mask_token", "embeddings.mask_token")),
 )
 
 

@@ -140,6 +140,12 @@ def test_a_prefix_shows_the_family_of_other_models_than_a_plain_vit(tmp_path: Pa
     assert origin_of(model).family == family
 
 
+@pytest.mark.parametrize("prefix", ["teacher.", "base_encoder."])
+def test_a_decoder_shows_mae_under_any_prefix(tmp_path: Path, state: Weights, prefix: str) -> None:
+    origin = origin_of(loaded(saved(tmp_path / "w.pth", prefixed(prefix)(layouts.mae(state)))))
+    assert origin.family == "MAE"
+
+
 def test_the_first_line_follows_the_name_and_the_recipe(tmp_path: Path, state: Weights) -> None:
     name, sizes = "vit_base_patch16_224.mae", {"embed_dim": 64, "depth": 6, "num_heads": 2, "mlp_ratio": 3}
     origin = origin_of(loaded(saved(tmp_path / "w.pth", layouts.mae(state)), name, architecture=sizes))

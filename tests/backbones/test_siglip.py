@@ -67,6 +67,15 @@ def test_siglip_is_read_and_not_normalised_as_clip(tmp_path: Path, write: Write,
     assert (preprocessing_of(model).mean, preprocessing_of(model).std) == ((0.5,) * 3, (0.5,) * 3)
 
 
+def test_patches_of_naflex_end_with_the_channels(tmp_path: Path) -> None:
+    """In transformers' ``Siglip2VisionModel``, a linear layer embeds patches that are flattened as (P, P, 3)."""
+    state = random_state(POOLED)
+    weights = layouts.hugging_face_siglip(state)
+    name = "vision_model.embeddings.patch_embedding.weight"
+    weights[name] = weights[name].permute(0, 2, 3, 1).flatten(1)
+    assert_same(loaded(saved(tmp_path / "w.pt", weights), POOLED, architecture=SIZES), state)
+
+
 @EVERY
 def test_backbones_that_average_do_without_the_attention_pool(tmp_path: Path, write: Write) -> None:
     state = random_state(POOLED)
