@@ -157,22 +157,23 @@ def _of_listing(record: RunRecord, task: Task, listing: Listing) -> Copy:
         copy = _copy(task, listing, drawing)
         if not drawing.held_out or copy.identity.fingerprint == record.data_fingerprint:
             return copy
-    if not listing.splits.get("test"):
+    if not (listing.splits.get("train") and listing.splits.get("test")):
         _refuse_changed_source(record, task)
     return _all_images(task, listing)
 
 
 def _refuse_changed_source(record: RunRecord, task: Task) -> None:
-    """Refuse a source without test images that has the name of the run's but other images.
+    """Refuse a source without training or test images that has the name of the run's but other images.
 
-    With an image more or fewer, the fifth of a class that is held out may contain images that were trained on.
+    With an image more or fewer, the fifth of a class that is held out may contain images that were trained on, and a
+    task file may have had the run trained on the only split that there is.
     """
     # Records hold no paths, so only the name can tell.
     if task.source == record.source and names_in_records(task) & {record.task, without_number(record.task)}:
         raise InputError(
             f"{task.name} has the name of the source of run {record.run_id} but other images, some of which the run "
-            "may have been trained on; restore the images of the run, or give images that are new to it a test split, "
-            "or another name in a task file"
+            "may have been trained on; restore the images of the run, or give images that are new to it another name "
+            "in a task file"
         )
 
 

@@ -12,7 +12,7 @@ import pytest
 from shipbench.data import find
 from shipbench.errors import InputError
 from shipbench.record import RunRecord
-from shipbench.runs.evaluation_images import evaluation_images, images_elsewhere
+from shipbench.runs.evaluation_images import images_elsewhere, open_images
 from shipbench.tasks import Task, get_task, parse_tasks
 from tests.data.formats.hub_tables import metadata, parquet, shard
 from tests.data.formats.trees import table, tree
@@ -31,7 +31,7 @@ def record() -> RunRecord:
 
 
 def count(record: RunRecord, task: Task) -> int:
-    images = evaluation_images(record, "squash", task, None)
+    images = open_images(record, "squash", task, None).identified()
     assert images.copy.counts == images_elsewhere(task, None).counts
     labels = images.copy.source.open_split("test").labels
     assert set(labels.tolist()) == {0, 1}
@@ -112,9 +112,16 @@ def test_classes_of_test_images_alone_are_compared_with_those_of_the_run(record:
     more = get_task(f"folder:{tree(tmp_path / 'more', *(f'test/{name}/1.png' for name in (*NAMES, 'wasp')))}")
     fewer = get_task(f"folder:{tree(tmp_path / 'fewer', 'test/ant/1.png', 'test/wasp/1.png')}")
     with pytest.raises(InputError, match=r"more does not have the classes of run a1: it has 'wasp' besides"):
-        evaluation_images(record, "squash", more, None)
+        open_images(record, "squash", more, None).identified()
     with pytest.raises(InputError, match=r"it lacks 'bee' and has 'wasp' besides"):
-        evaluation_images(record, "squash", fewer, None)
+        open_images(record, "squash", fewer, None).identified()
+
+
+def test_a_split_on_which_the_run_may_have_been_trained_is_not_scored(record: RunRecord, tmp_path: Path) -> None:
+    """A task file can make training images of the only split, with ``splits = { train = "test" }``."""
+    task = get_task(a_folder(tmp_path / "bugs"))
+    with pytest.raises(InputError, match="bugs has the name of the source of run a1 but other images"):
+        open_images(record, "squash", task, None).identified()
 
 
 def test_a_task_file_draws_from_test_images_alone(record: RunRecord, tmp_path: Path) -> None:
@@ -125,4 +132,4 @@ def test_a_task_file_draws_from_test_images_alone(record: RunRecord, tmp_path: P
     (task,) = parse_tasks(str(tmp_path / "task.toml"))
     assert count(record, task) == 4
     with pytest.raises(InputError, match="asks for 11 test images, but only 10"):
-        evaluation_images(record, "squash", replace(task, draw=replace(task.draw, test=11)), None)
+        open_images(record, "squash", replace(task, draw=replace(task.draw, test=11)), None).identified()
