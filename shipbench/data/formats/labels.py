@@ -114,7 +114,10 @@ def numbering_fault(rows: Mapping[Split, Rows]) -> str:
 def require_one_numbering(rows: Mapping[Split, Rows], where: object) -> None:
     """Raise ``InputError`` if two splits, which number their classes apart, give a folder different numbers."""
     if fault := numbering_fault(rows):
-        raise InputError(f"{where}: {fault}; give each class the same label in all of them")
+        raise InputError(
+            f"{where}: {fault}; give each class the same label in all of them, or names in place of "
+            "numbers if these folders are no classes"
+        )
 
 
 def folder_names(splits: Iterable[Rows]) -> dict[Label, str] | None:

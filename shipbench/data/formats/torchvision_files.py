@@ -29,11 +29,11 @@ def containers_of(dataset: Any, root: Path, arguments: Mapping[str, Any]) -> Con
     files = _image_files(dataset) or sorted(_files_in_places(dataset, root))
     if not files:
         return None
-    # The order of listed files is that of the images.
-    order = hashlib.sha256("\0".join(files).encode(errors="surrogateescape")).hexdigest()
+    # The order of listed files is that of the images; INaturalist keeps its own in ``index``.
+    order = hashlib.sha256("\0".join([*files, repr(vars(dataset).get("index"))]).encode(errors="surrogateescape"))
     chosen = repr(sorted((key, value) for key, value in arguments.items() if key != "download"))
     name, releases = type(dataset).__name__, (torchvision.__version__, PIL.__version__)
-    return Containers(tuple(files), json.dumps([name, *releases, len(dataset), order, chosen]))
+    return Containers(tuple(files), json.dumps([name, *releases, len(dataset), order.hexdigest(), chosen]))
 
 
 def together(containers: Iterable[Containers | None]) -> Containers | None:
