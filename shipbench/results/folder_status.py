@@ -106,7 +106,7 @@ def folder_status(results: Path | str) -> FolderStatus:
     checkpoints = {path.stem: path for path in visible_files(root / "checkpoints", ".safetensors")}
     planned = _planned(load_plans(root))
     rows = {row["run_id"]: row for row in (load_rows(root) if (root / "runs").is_dir() else [])}
-    to_come = {run_id for run_id, plan in planned.items() if _is_to_be_repeated(run_id, *plan, holders, Store(root))}
+    to_come = _to_be_repeated(planned, holders, Store(root))
     ended = {run_id: row for run_id, row in rows.items() if run_id not in holders and run_id not in to_come}
     left = dict.fromkeys([*planned, *sorted(checkpoints)])
     return FolderStatus(
@@ -146,10 +146,20 @@ def _planned(notes: list[PlanNote]) -> dict[str, tuple[PlanEntry, PlanNote]]:
     return {run.run_id: (run, note) for note in reversed(notes) for run in note.runs}
 
 
-def _is_to_be_repeated(run_id: str, entry: PlanEntry, note: PlanNote, holders: Collection[str], store: Store) -> bool:
-    """Return whether a plan under way repeats a run that has a record; a stopped one leaves the record as it is."""
-    under_way = any(run.run_id in holders for run in note.runs)
-    return under_way and entry.record_version is not None and not entry.has_ended(store.written(run_id))
+def _to_be_repeated(
+    planned: Mapping[str, tuple[PlanEntry, PlanNote]], holders: Collection[str], store: Store
+) -> set[str]:
+    """Return the runs with a record that plans under way repeat; one that has stopped leaves the record as it is."""
+    # Of a command on another machine, the runs that are claimed tell that it is at work.
+    claimed = {id(planned[run_id][1]) for run_id in holders if run_id in planned}
+    under_way = {id(note): note.is_under_way for _, note in planned.values()}
+    return {
+        run_id
+        for run_id, (entry, note) in planned.items()
+        if (id(note) in claimed if under_way[id(note)] is None else under_way[id(note)])
+        and entry.record_version is not None
+        and store.written(run_id) == entry.record_version
+    }
 
 
 def _active(

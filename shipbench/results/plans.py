@@ -16,7 +16,7 @@ from shipbench.record import time_now
 from shipbench.results.lookup import visible_files
 from shipbench.results.store import Store, writing
 from shipbench.runtime.files import atomic_path
-from shipbench.runtime.process_identity import current_process
+from shipbench.runtime.process_identity import ProcessIdentity, current_process, is_running
 
 FORMAT = "shipbench-plan-1"
 
@@ -36,19 +36,20 @@ class PlanEntry:
     epochs: int
     record_version: int | None = None
 
-    def has_ended(self, written: int | None) -> bool:
-        """Return whether the record ``written``, as ``record_version`` names it, was made by this plan or after it."""
-        return written not in (None, self.record_version)
-
 
 @dataclass(frozen=True)
 class PlanNote:
-    """The runs that a process has set out to execute, with the engine, the host and the time (ISO 8601, UTC)."""
+    """The runs that a ``command`` has set out to execute, with the engine and the time (ISO 8601, UTC)."""
 
     engine: str
-    host: str
+    command: ProcessIdentity
     created: str
     runs: tuple[PlanEntry, ...]
+
+    @property
+    def is_under_way(self) -> bool | None:
+        """Whether the command is still running, or None if that cannot be known from here."""
+        return is_running(self.command)
 
 
 def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> Path:
@@ -56,7 +57,7 @@ def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> P
 
     Raises ``StoreError`` if the results folder cannot be written to.
     """
-    note = PlanNote(engine, current_process().host, time_now(), tuple(runs))
+    note = PlanNote(engine, current_process(), time_now(), tuple(runs))
     digest = hashlib.sha256("\n".join(sorted(run.run_id for run in runs)).encode()).hexdigest()
     path = Path(results) / "plans" / f"{digest[:16]}.json"
     with writing(Path(results)), atomic_path(path) as temporary:
@@ -65,12 +66,20 @@ def write_plan(results: Path | str, engine: str, runs: Sequence[PlanEntry]) -> P
 
 
 def remove_ended(results: Path | str) -> None:
-    """Remove every plan whose runs have all ended: those of killed processes whose runs another one has executed."""
+    """Remove every plan whose runs have all ended: those of killed processes whose runs another one has executed.
+
+    A run that repeats another has ended with its new record, or with the command: no later one continues it.
+    """
     store = Store(results)
     for path in visible_files(Path(results) / "plans", ".json"):
         note = _read(path)
-        if note is not None and all(run.has_ended(store.written(run.run_id)) for run in note.runs):
+        if note is not None and all(_has_ended(run, note, store) for run in note.runs):
             path.unlink(missing_ok=True)
+
+
+def _has_ended(run: PlanEntry, note: PlanNote, store: Store) -> bool:
+    written = store.written(run.run_id)
+    return written is not None and (written != run.record_version or note.is_under_way is False)
 
 
 def load_plans(results: Path | str) -> list[PlanNote]:
@@ -85,6 +94,7 @@ def _read(path: Path) -> PlanNote | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             return None
-        return PlanNote(**{**content, "runs": tuple(PlanEntry(**run) for run in content["runs"])})
+        runs, command = tuple(PlanEntry(**run) for run in content["runs"]), ProcessIdentity(**content["command"])
+        return PlanNote(**{**content, "command": command, "runs": runs})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

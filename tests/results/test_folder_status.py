@@ -216,25 +216,61 @@ def test_a_plan_stays_until_all_its_runs_have_ended(tmp_path: Path) -> None:
     assert left == [True, False]
 
 
-@pytest.mark.parametrize("status", ["done", "failed"])
-def test_runs_that_a_plan_under_way_repeats_are_to_do_until_they_have_new_records(tmp_path: Path, status: str) -> None:
+@pytest.fixture
+def repeated(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Plan to repeat three runs and return the plan; the parameter is the status of their records."""
     store, ids = Store(tmp_path), ("a1", "b1", "c1")
     for run_id in ids:
-        store.write(make_record(run_id=run_id, status=status))
-    path = write_plan(tmp_path, "local", [replace(entry(each), record_version=store.written(each)) for each in ids])
-    remove_ended(tmp_path)
-    assert path.exists()
-    # Nothing continues a repetition that has stopped, and no claim is held.
-    assert folder_status(tmp_path).pending == ()
+        store.write(make_record(run_id=run_id, status=getattr(request, "param", "done")))
+    return write_plan(tmp_path, "local", [replace(entry(each), record_version=store.written(each)) for each in ids])
+
+
+def write_again(root: Path, *run_ids: str) -> None:
+    for run_id in run_ids:
+        os.utime(Store(root).path("runs", run_id), ns=(1, 1))
+
+
+def of_command(plan: Path, **identity: object) -> None:
+    """Change the command that has written a plan."""
+    content = json.loads(plan.read_text())
+    plan.write_text(json.dumps({**content, "command": {**content["command"], **identity}}))
+
+
+@pytest.mark.parametrize("repeated", ["done", "failed"], indirect=True)
+def test_runs_that_a_command_repeats_are_to_do_until_they_have_new_records(tmp_path: Path, repeated: Path) -> None:
     claim_file(tmp_path)
-    os.utime(store.path("runs", "b1"), ns=(1, 1))
+    write_again(tmp_path, "b1")
+    remove_ended(tmp_path)
     state = folder_status(tmp_path)
     assert [[run.run_id for run in runs] for runs in (state.active, state.pending)] == [["a1"], ["c1"]]
     assert state.done + len(state.failed) == 1
-    for run_id in ("a1", "c1"):
-        os.utime(store.path("runs", run_id), ns=(1, 1))
+    write_again(tmp_path, "a1", "c1")
     remove_ended(tmp_path)
-    assert not path.exists()
+    assert not repeated.exists()
+
+
+def test_nothing_continues_the_repetitions_of_a_command_that_has_ended(tmp_path: Path, repeated: Path) -> None:
+    of_command(repeated, pid=dead_process())
+    claim_file(tmp_path)
+    state = folder_status(tmp_path)
+    assert (state.pending, state.done) == ((), 2)
+    remove_ended(tmp_path)
+    assert not repeated.exists()
+
+
+def test_repetitions_on_another_machine_are_to_do_while_a_run_of_them_is_claimed(
+    tmp_path: Path, repeated: Path
+) -> None:
+    of_command(repeated, place="another machine")
+    assert folder_status(tmp_path).pending == ()
+    claim_file(tmp_path)
+    assert [run.run_id for run in folder_status(tmp_path).pending] == ["b1", "c1"]
+    # The run that is claimed belongs to a newer plan.
+    newer = write_plan(tmp_path, "local", [entry("a1")])
+    newer.write_text(json.dumps({**json.loads(newer.read_text()), "created": "2999-01-01T00:00:00+00:00"}))
+    assert folder_status(tmp_path).pending == ()
+    remove_ended(tmp_path)
+    assert repeated.exists()
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
