@@ -190,7 +190,7 @@ class BenchChoices:
         from shipbench.hardware.precision import resolve_precision
 
         # Counting emulates the GPU, so the one of a Mac, which has no bf16, does not matter.
-        place = torch.device("cpu") if self.operations else place
+        place = torch.device("cpu") if self.operations and place.type == "mps" else place
         all_of_device = "fp32" if place.type == "mps" else "bf16,fp32"
         default = all_of_device if self.all_parts else "bf16" if self.operations else "fp32"
         names = (self.precision or default).split(",")

@@ -120,6 +120,7 @@ def test_options_become_those_of_sbatch() -> None:
 def test_a_job_with_a_gpu_does_not_train_on_the_cpu(
     runs: tuple[PlannedRun, ...], options: dict[str, str], device: str, on_the_node: str
 ) -> None:
+    pytest.importorskip("submitit")
     run = replace(runs[0], spec=replace(runs[0].spec, device=device))
     for_job = SlurmExecutor(EngineOptions(cluster=options)).for_job(run)
     assert for_job == portable(run)

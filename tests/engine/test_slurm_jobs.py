@@ -20,6 +20,8 @@ from shipbench.results import claims
 from shipbench.runtime.process_identity import ProcessIdentity, current_process
 from tests.engine.conftest import QUEUE, submitting, write_command
 
+pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
+
 EPOCH = EpochDone("a", 3, 9, 1.0, 0.1, 1.0, 10)
 # Processes of commands; whether each still runs.
 RUNNING, ENDED, ELSEWHERE = (ProcessIdentity("login7", "", pid, "") for pid in (1, 2, 3))
@@ -158,7 +160,6 @@ def test_running_jobs_of_a_killed_command_delay_new_ones_and_are_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Run a has started before; so it is not among those to execute."""
-    pytest.importorskip("submitit", reason="the extra shipbench[slurm] is not installed")
     submit_as(ENDED, a="12_0")
     assert claims.take(tmp_path, "a") is not None
     script = tmp_path / "script"

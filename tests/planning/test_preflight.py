@@ -101,6 +101,9 @@ def test_options_that_do_not_fit_the_engine_are_named_with_all_else(
     options: tuple[str, ...],
     problems: list[str],
 ) -> None:
+    for engine, library in (("slurm", "submitit"), ("dask", "distributed")):
+        if engine in options:
+            pytest.importorskip(library)
     monkeypatch.setenv("PATH", str(tmp_path))
     line = ("--tasks", "dtd", "--data", tmp_path / "nope", "--device", "cpu", "--results", tmp_path / "r")
     outcome = shipbench(*command, *line, *options)
@@ -112,6 +115,7 @@ def test_options_that_do_not_fit_the_engine_are_named_with_all_else(
 def test_a_study_names_problems_of_its_reports_and_its_engine_with_those_of_its_parts(
     shipbench: Shipbench, cache: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("distributed")
     file = tmp_path / "paper.toml"
     file.write_text(
         "[[run]]\nname = 'main'\nmethods = 'linear'\ntasks = 'dtd'\n"
