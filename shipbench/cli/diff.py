@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,11 +102,12 @@ def _side(selector: Selector, select: str) -> tuple[Side, set[str]]:
 def _print(changes: Changes) -> None:
     from shipbench.report.tables.changes import method_changes_table, task_changes_table, unpaired_table
 
-    for table in (task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)):
-        if table.rows:
-            _print_table(table)
-    for warning in changes.warnings:
-        say(warning)
+    tables = [task_changes_table(changes), method_changes_table(changes), unpaired_table(changes)]
+    printed = [table for table in tables if table.rows]
+    for table in printed:
+        _print_table(table)
+    for sentence in (*chain.from_iterable(table.notes for table in printed), *changes.warnings):
+        say(sentence)
     if not changes.compared:
         say(_why_no_pair(changes))
     for regression in changes.regressions:

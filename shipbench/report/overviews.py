@@ -36,11 +36,12 @@ def _results(view: SuiteView, *, printed: bool) -> Iterator[Result]:
 
 
 def _choices(view: SuiteView) -> list[tuple[tuple[str, ...], Sequence[Arm]]]:
-    """Return choices of settings with their arms: all, and if there are both, those with default and tuned ones."""
-    default, tuned = ([arm for arm in view.arms if arm.tuned is wanted] for wanted in (False, True))
-    if default and tuned:
-        return [(("all",), view.arms), (("default",), default), (("tuned",), tuned)]
-    return [(("all", "tuned" if tuned else "default"), view.arms)]
+    """Return choices of settings with their arms: all, and if these differ, those with default and tuned ones."""
+    choices = {arm: view.study.choices_of(arm) for arm in view.arms}
+    of_all = [choice for choice in ("default", "tuned") if all(choice in made for made in choices.values())]
+    apart = [choice for choice in ("default", "tuned") if choice not in of_all]
+    parts = [((choice,), [arm for arm, made in choices.items() if choice in made]) for choice in apart]
+    return [(("all", *of_all), view.arms), *(part for part in parts if part[1])]
 
 
 def _result(view: SuiteView, standing: Standing, settings: tuple[str, ...], detail: Table | None) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from shipbench.report.analysis.study import build_study, with_selection
 from shipbench.report.document import Report, Table
 from shipbench.report.tables.protocol import protocol_box
 from shipbench.selection import get_selection
-from tests.report.builders import DEMO_TASKS, Records, cell, grid, make_record, make_results, table
+from tests.report.builders import DEMO_TASKS, VTAB_TASKS, Records, cell, grid, make_record, make_results, table
 
 
 def tuned_records() -> tuple[Records, list[dict[str, Any]]]:
@@ -58,9 +59,9 @@ def test_tuned_runs_are_a_method_of_their_own() -> None:
     assert labels(chosen) == ["SHIP (tuned)"]
 
 
-def tuned_and_default() -> Report:
-    """Three methods on six tasks, two of them also tuned, which adds 0.01 to their accuracies."""
-    records = grid(("linear", "vpt-deep", "ship"), DEMO_TASKS, (0,), best_test_acc=float("nan"))
+def tuned_and_default(tasks: Sequence[str] = DEMO_TASKS) -> Report:
+    """Three methods on ``tasks``, two of them also tuned, which adds 0.01 to their accuracies."""
+    records = grid(("linear", "vpt-deep", "ship"), tasks, (0,), best_test_acc=float("nan"))
     better = [
         {**record, "run_id": f"{record['run_id']}-t", "protocol": "validation", "final_test_acc": accuracy + 0.01}
         for record in records
@@ -90,8 +91,28 @@ def test_each_choice_of_settings_has_a_result_of_its_own() -> None:
     assert {result.settings for result in plain.results} == {("all", "default")}
 
 
+def test_a_method_whose_recipe_was_confirmed_has_both_settings() -> None:
+    records, tunings = tuned_records()
+    best = [make_record("vpt-deep", task, 0, 0.9, overrides="") for task in DEMO_TASKS]
+    tunings = [*tunings, {"final_runs": [record["run_id"] for record in best]}]
+    report = build_report(make_results([*records, *best]), tunings=tunings)
+    (overview,) = report.overviews
+    shown = {
+        result.settings: {row.cells[0].text for row in result.table.rows}
+        for result in overview.results
+        if result.mean == "tasks" and result.select == "final"
+    }
+    assert shown == {
+        ("all",): {"SHIP", "SHIP (tuned)", "VPT-deep"},
+        ("default",): {"SHIP", "VPT-deep"},
+        ("tuned",): {"SHIP (tuned)", "VPT-deep"},
+    }
+    settings = {key.key: key.settings for key in report.methods}
+    assert (settings["VPT-deep"], settings["SHIP (tuned)"]) == (("default", "tuned"), ("tuned",))
+
+
 def test_results_of_some_settings_keep_the_comparisons_of_all() -> None:
-    (overview,) = tuned_and_default().overviews
+    (overview,) = tuned_and_default(VTAB_TASKS).overviews
     by_choice = {(result.settings[0], result.mean): result for result in overview.results}
     for mean in ("groups", "tasks"):
         columns = by_choice["all", mean].table.columns
@@ -108,8 +129,13 @@ def test_results_of_some_settings_keep_the_comparisons_of_all() -> None:
             assert {row.cells[0].text: row.cells[2:4] for row in table.rows}.items() <= whole.items()
             assert table.caption.details.endswith("Holm's correction is over the methods with other settings too.")
         assert "other settings" not in by_choice["all", mean].table.caption.details
-    # Of four comparisons with VPT-deep; the two of default settings alone would give p = 0.062.
-    assert "(Wilcoxon, p = 0.125)" in by_choice["default", "tasks"].sentence
+    # Of four comparisons with VPT-deep, two are of default settings.
+    (alone,) = build_report(make_results(grid(("linear", "vpt-deep", "ship"), VTAB_TASKS, (0,)))).overviews
+    of_two, of_four = (
+        cell(table, "SHIP", "wilcoxon_holm_p").value
+        for table in (alone.results[1].table, by_choice["default", "tasks"].table)
+    )
+    assert of_four == pytest.approx(2 * of_two)
     assert "above Linear probe (tuned), without a test" in by_choice["tuned", "tasks"].sentence
 
 

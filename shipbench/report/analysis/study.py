@@ -16,7 +16,7 @@ from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, is_collapsed, 
 from shipbench.report.analysis.arms import Arm, assign_arms
 from shipbench.report.analysis.configurations import Configuration, configurations
 from shipbench.report.analysis.normalise import json_list, uniform_history, uniform_records, with_facts_of_failed
-from shipbench.report.analysis.tuned import chosen_at_ends, with_tuned_rows, with_tunings, without_repeats
+from shipbench.report.analysis.tuned import CONFIRMED, chosen_at_ends, with_tuned_rows, with_tunings, without_repeats
 from shipbench.report.wording.names import group_order, suite_order, task_order
 from shipbench.selection import Selection
 from shipbench.statistics import mean_of_groups, mean_of_tasks, sample_deviation
@@ -135,6 +135,14 @@ class Study:
         """Return the settings of an arm by task."""
         runs = self.runs_of([arm])
         return dict(zip(runs["task"], configurations(runs), strict=True))
+
+    def choices_of(self, arm: Arm) -> tuple[str, ...]:
+        """Return of which settings an arm is a result: default, tuned, or both if a tuning confirmed its recipe."""
+        if arm.tuned:
+            return ("tuned",)
+        runs = self.runs_of([arm])
+        confirmed = runs["tuning"][runs["accuracy"].notna()] == CONFIRMED
+        return ("default", "tuned") if len(confirmed) and confirmed.all() else ("default",)
 
     @cached_property
     def mixed_records(self) -> Mapping[int, str]:

@@ -152,7 +152,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of the legend; ``tuned`` marks a method whose settings were chosen on validation images.
+    """An entry of the legend; ``settings`` say whether it shows with default settings, tuned ones or both.
 
     ``name`` is the label in full, as in tables.
     """
@@ -163,7 +163,7 @@ class Key:
     dashes: tuple[float, ...] = ()
     line: bool = True
     key: str = ""
-    tuned: bool = False
+    settings: tuple[str, ...] = ()
     name: str = ""
 
 

@@ -85,7 +85,7 @@ def _scatter(view: SuiteView, cost: Cost, standing: Standing, runs: pd.DataFrame
     name = standing.name if tasks in standing.name else f"{standing.name}, {tasks}"
     accuracy = f"accuracy ({name})" if len(standing.tasks) > 1 else standing.name
     wide, draw = len(points) > _MANY, partial(draw_pareto, points, standing.name, view.footer, cost)
-    spread = view.over_seeds(", with the standard deviation over seeds")
+    spread = view.over_seeds(", with the standard deviation over seeds", [arm for arm, _ in drawn])
     timed = features_sentence("times", [arm.method for arm, _ in drawn]) if cost is MINUTES else ""
     return Figure(
         name=f"{'pareto' if cost is PARAMETERS else 'training-cost'}-{view.slug}",

@@ -20,10 +20,11 @@ def standing_figure(view: SuiteView, standing: Standing) -> Figure | None:
     """Return a point per main arm; None with fewer than two arms."""
     if len(standing.scores) < 2:
         return None
+    spread = view.over_seeds(" with the standard deviation over seeds", [arm for arm, _ in standing.scores])
     return Figure(
         name=f"accuracy-{view.slug}",
         title=f"{view.name}: {standing.name}",
-        caption=view.caption(f"Accuracy of each method{view.over_seeds(' with the standard deviation over seeds')}."),
+        caption=view.caption(f"Accuracy of each method{spread}."),
         draw=lambda: draw_standing(view, standing),
         alt=f"Accuracies of {counted(len(standing.scores), 'method')}.",
     )

@@ -68,7 +68,6 @@ def arm_keys(arms: Sequence[Arm], *, marker: bool = True) -> tuple[Key, ...]:
             look.marker if marker else "",
             look.dashes,
             key=arm.short_label,
-            tuned=arm.tuned,
             name=arm.label,
         )
         for arm, look in looks
@@ -77,7 +76,12 @@ def arm_keys(arms: Sequence[Arm], *, marker: bool = True) -> tuple[Key, ...]:
 
 def method_keys(study: Study) -> tuple[Key, ...]:
     """Return one legend entry per row of the main tables of ``study``, each label once."""
-    keys = [key for suite in study.suites for key in arm_keys(study.arms_of(suite, main=True))]
+    arms = [arms for suite in study.suites if (arms := study.arms_of(suite, main=True))]
+    keys = [
+        replace(key, settings=study.choices_of(arm))
+        for of_suite in arms
+        for arm, key in zip(of_suite, arm_keys(of_suite), strict=True)
+    ]
     return tuple({key.key: key for key in reversed(keys)}[name] for name in dict.fromkeys(key.key for key in keys))
 
 

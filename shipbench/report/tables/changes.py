@@ -51,7 +51,7 @@ def method_changes_table(changes: Changes) -> Table:
         title="Difference over tasks",
         caption=Caption(
             "Mean over the shared tasks of B minus A in percentage points with its 95 % interval (Student's t over "
-            "three or more tasks), and Wilcoxon's signed-rank test over six or more, adjusted by Holm's method.",
+            "three or more tasks), and Wilcoxon's signed-rank test where there are enough, adjusted by Holm's method.",
             _AGAINST_MEAN if any(change.against_mean for change in changes.methods) else "",
             f"Selection rule: {changes.select}.",
         ),

@@ -63,7 +63,7 @@ def main_results_table(view: SuiteView, arms: Sequence[Arm] | None = None) -> Ta
     rows = [*(made | dict(zip(compared, best, strict=True))).values()]
     sizes = range(len(columns) - len(_PARAMETERS), len(columns))
     rows = evenly(
-        [*rows, *imported_rows(view, partial(_last_cells, view), len(columns)), *published_rows(view)],
+        [*rows, *imported_rows(view, partial(_last_cells, view), len(columns)), *published_rows(view, arms)],
         dict.fromkeys(sizes, MILLION),
     )
     unranked = unranked_note(view)

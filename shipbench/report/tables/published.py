@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
@@ -19,14 +19,15 @@ from shipbench.report.wording.numbers import has_value, percent, signed
 from shipbench.report.wording.text import joined
 
 
-def published_rows(view: SuiteView) -> list[Row]:
-    """Return every published row followed by the differences of our comparable arms to it."""
+def published_rows(view: SuiteView, arms: Collection[Arm]) -> list[Row]:
+    """Return every published row followed by the differences of those of ``arms`` that are comparable to it."""
     letters = _letters(_sources(view))
     rows: list[Row] = []
     for match in view.published_matches:
         printed = summarise(pd.DataFrame([published_means(match.row, view.groups)], index=[0]), view.groups)
         rows.append(_published_row(view, match, letters[_source(match.row)], printed, rule=not rows))
-        rows += [_difference_row(view, arm, printed, alone=len(match.arms) == 1) for arm in match.comparable]
+        shown = [arm for arm in match.comparable if arm in arms]
+        rows += [_difference_row(view, arm, printed, alone=len(match.arms) == 1) for arm in shown]
     return rows
 
 

@@ -16,6 +16,10 @@ def unranked_note(view: SuiteView) -> str:
     if view.ranking or len(view.compared) < FEWEST_ARMS:
         return ""
     names = joined([arm.label for arm in view.compared])
+    tasks, arms = view.complete_scores.means.shape
+    if arms >= FEWEST_ARMS and tasks >= FEWEST_TASKS:
+        same = "on the same images with the same draw, resize, augment and metric"
+        return f"No ranking of {names}: no {FEWEST_TASKS} tasks are shared by all that have them {same}."
     return f"No ranking of {names}: no {FEWEST_TASKS} tasks are shared by {FEWEST_ARMS} of them."
 
 

@@ -7,8 +7,7 @@ const listeners = [];
 // It parts the keys of what belongs to several methods; no key has it.
 const BETWEEN_KEYS = '\u2028';
 const keysOf = key => (key ? key.split(BETWEEN_KEYS) : []);
-const settingsOf = button => ('tuned' in button.dataset ? 'tuned' : 'default');
-const isApart = button => state.settings !== 'all' && state.settings !== settingsOf(button);
+const isApart = button => state.settings !== 'all' && !button.dataset.settings.split(' ').includes(state.settings);
 let hiddenKeys = new Set();
 
 // Methods do not show if they are switched off or have other settings than the chosen ones.
