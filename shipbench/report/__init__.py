@@ -40,8 +40,9 @@ def main_table(
     ``statistic="deviation"`` returns standard deviations over seeds, ``"seeds"`` their numbers. ``suite`` defaults to
     the first suite with runs, in the order of the catalogue. Runs that ``tunings``
     (``shipbench.results.tunings.load_tunings``) name get separate rows. Results of other harnesses are left out where a
-    suite has other rows, or with ``imported="none"``; with "all" they are rows like any other. Raises ``InputError``
-    for unusable records, and for an unknown suite, rule, statistic or choice.
+    suite has other rows, or with ``imported="none"``; with "all" they are rows like any other. ``attrs["warnings"]``
+    lists what readers of the table need to know, such as that records have no seal. Raises ``InputError`` for unusable
+    records, and for an unknown suite, rule, statistic or choice.
     """
     if statistic not in get_args(Statistic):
         raise unknown("statistic", statistic, get_args(Statistic))

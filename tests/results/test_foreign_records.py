@@ -229,18 +229,14 @@ def test_records_without_a_seal_are_marked_in_every_table_and_never_averaged_wit
 
 
 @pytest.mark.parametrize(
-    ("columns", "labels"),
-    [
-        ({"origin": "unsealed"}, ["Linear probe (unsealed records)", "SHIP (unsealed records)"]),
-        ({"origin": "elsewhere"}, ["Linear probe (records from elsewhere)", "SHIP (records from elsewhere)"]),
-        ({"origin": "unsealed", "kind": "imported"}, ["Linear probe (unsealed records)", "SHIP (unsealed records)"]),
-        ({"origin": "osu", "kind": "imported"}, ["Linear probe", "SHIP"]),
-    ],
+    ("origin", "warning"), [("unsealed", "Unsealed records: 8 runs"), ("elsewhere", "Records from elsewhere: 8 runs")]
 )
-def test_records_without_a_seal_are_marked_beside_no_others(columns: dict[str, str], labels: list[str]) -> None:
-    """A folder of imported results alone needs no origin in each name."""
-    frame = make_results(grid(("linear", "ship"), ("dtd", "svhn"), (0, 1), **columns))
-    assert list(main_table(frame).index) == labels
+def test_a_main_table_says_that_its_records_have_no_seal(origin: str, warning: str) -> None:
+    runs = grid(("linear", "ship"), ("dtd", "svhn"), (0, 1))
+    assert main_table(make_results(runs)).attrs["warnings"] == []
+    table = main_table(make_results([{**run, "origin": origin} for run in runs]))
+    assert list(table.index) == ["Linear probe", "SHIP"]
+    assert [warning in sentence for sentence in table.attrs["warnings"]] == [True]
 
 
 def test_records_with_a_seal_are_not_marked(tmp_path: Path) -> None:

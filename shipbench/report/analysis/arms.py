@@ -153,14 +153,6 @@ def origin_name(origin: str) -> str:
     return "unsealed records" if origin == UNSEALED else f"records from {origin}"
 
 
-def stated_origin(origin: str, kind: str) -> str:
-    """Return what a label says of where records come from, even if no others stand beside them.
-
-    Empty for those with the seal of shipbench, and for imported results, which have their origin only beside others.
-    """
-    return origin_name(origin) if kind != IMPORTED or origin == UNSEALED else ""
-
-
 def _facts(runs: pd.DataFrame) -> list[ArmRun]:
     circumstances = runs[list(_CIRCUMSTANCES)].itertuples(index=False, name=None)
     return [
@@ -328,7 +320,7 @@ def _label(arm: Arm, suite: _Variety) -> str:
         arm.backbone if len(suite.backbones) > 1 else "",
         f"weights {arm.weights[:8]}" if several_weights and arm.weights else "",
         f"{arm.image_size:g} px" if len(suite.sizes) > 1 and arm.image_size != UNKNOWN_SIZE else "",
-        origin_name(arm.origin) if len(suite.origins) > 1 else stated_origin(arm.origin, arm.kind),
+        origin_name(arm.origin) if len(suite.origins) > 1 else "",
         arm.reference if several_references else "",
         arm.precisions,
         f"record {arm.copy + 1} of the same seeds" if arm.copy else "",

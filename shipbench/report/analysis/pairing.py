@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 from shipbench.counts import counted
 from shipbench.errors import InputError
-from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, TRAINED
-from shipbench.report.analysis.arms import origin_name, stated_origin
+from shipbench.record import EVALUATED, IMPORTED, MEAN_PER_CLASS, TRAINED, UNSEALED
+from shipbench.report.analysis.arms import origin_name
 from shipbench.report.analysis.data_versions import completed
 from shipbench.report.analysis.normalise import json_object
 from shipbench.report.wording.names import corruption_name, method_name, setting_name, suite_name, task_name
@@ -134,8 +134,7 @@ def _identity(row: Row) -> dict[tuple[str, ...], str]:
         ("backbone", suite): backbone,
         ("weights", suite, backbone): f"weights {row['backbone_sha256'][:8]}" if row["backbone_sha256"] else "",
         ("image_size", suite): f"{size:g} px" if size > 0 else "",
-        # The names of other runs than imported ones state the origin already.
-        ("origin", suite): "" if stated_origin(row["origin"], row["kind"]) else origin_name(row["origin"]) or foreign,
+        ("origin", suite): "" if row["origin"] == UNSEALED else origin_name(row["origin"]) or foreign,
         ("reference", suite, row["method"], row["origin"]): row["reference"],
         ("metric", suite, row["task"]): "mean per class" if by_class else "over images",
         ("draw", *images, str(_shots(row)), version.fingerprint): version.draw,
@@ -164,12 +163,12 @@ def _with_settings(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 
 
 def run_name(row: Row) -> str:
-    """Return method, switches, shots, for an evaluation its images, and the origin of a record of another program."""
+    """Return method, switches and shots, for an evaluation its images, and that its record has lost its seal."""
     name = method_name(row["method"])
     name = f"{name} [{row['switches']}]" if row["switches"] else name
     shots = _shots(row)
-    origin = stated_origin(row["origin"], row["kind"])
-    return ", ".join(filter(None, (name, counted(shots, "shot") if shots else "", _images(row), origin)))
+    unsealed = origin_name(UNSEALED) if row["origin"] == UNSEALED else ""
+    return ", ".join(filter(None, (name, counted(shots, "shot") if shots else "", _images(row), unsealed)))
 
 
 def _shots(row: Row) -> int:

@@ -100,7 +100,9 @@ def main_frame(study: Study, suite: str, statistic: Statistic) -> pd.DataFrame:
     view = SuiteView(study, suite)
     names = [column.key for column in _columns(view, view.arms)[1:] if column.kind or column.key != PART]
     rows = {arm.label: dict(zip(names, _frame_row(study, arm, statistic), strict=False)) for arm in view.arms}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    frame.attrs["warnings"] = list(view.cautions)
+    return frame
 
 
 def _frame_row(study: Study, arm: Arm, statistic: Statistic) -> list[float]:
