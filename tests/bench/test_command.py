@@ -82,6 +82,13 @@ def test_the_defaults_of_each_kind_of_measurement(
     assert choices.precisions(torch.device("mps")) == on_mps
 
 
+def test_auto_counts_operations_in_the_precision_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipbench.hardware.precision._has_bf16", lambda device: device.type == "cuda")
+    choices = BenchChoices(operations=True, precision="auto")
+    places = {name: choices.precisions(torch.device(name)) for name in ("cuda", "cpu", "mps")}
+    assert places == {"cuda": ("bf16",), "cpu": ("fp32",), "mps": ("fp32",)}
+
+
 def test_a_folder_of_parts_is_checked_only_where_parts_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

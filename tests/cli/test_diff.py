@@ -114,8 +114,9 @@ def test_methods_are_tested_from_as_many_tasks_on_as_reach_the_level(shipbench: 
     # Two tests over six tasks, 2 / 2^6 each, could never reach the 5 % level.
     methods = compared(shipbench, *sides)["methods"]
     assert [(m["p_value"], m["verdict"]) for m in methods] == [(None, "no test")] * 2
-    shipbench("diff", *sides, "--output", tmp_path / "out")
+    outcome = shipbench("diff", *sides, "--output", tmp_path / "out")
     note = "No Wilcoxon test over 6 tasks: with Holm's correction for 2 methods, it could not reach the 5 % level."
+    assert note in outcome.err
     assert note in (tmp_path / "out" / "methods.md").read_text(encoding="utf-8")
     write_two_methods(sides, VTAB.tasks[6].name, 0.02)
     methods = compared(shipbench, *sides)["methods"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from shipbench.report import ReportOptions, build_report, write_report
 from shipbench.report.document import Report
+from tests.report.browser import Page, chromium_page
 from tests.report.builders import (
     DEMO_TASKS,
     ablation_records,
@@ -26,6 +28,21 @@ HOSTILE = (
     "\"q' \x07 Ωé\n\n# head"
 )
 LIGHT_FORMATS = ("md", "tex", "typ", "csv", "html", "svg")
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Page]:
+    """A page of a browser, which the tests of a module visit one after the other."""
+    with chromium_page() as page:
+        yield page
+
+
+@pytest.fixture
+def page(tab: Page, report: Path) -> Iterator[Page]:
+    """The page of the module's ``report``, about which the browser has to complain of nothing."""
+    tab.visit(report, 1440)
+    yield tab
+    assert tab.complaints() == []
 
 
 @pytest.fixture(scope="session")

@@ -375,3 +375,15 @@ def test_no_ranks_are_over_other_images(other: dict[str, Any]) -> None:
     assert ranking is not None
     assert list(ranking.scores.index) == ["ants", "bees"]
     assert ranking.sentence.endswith(" No ranks on bugs: the images, their draw, resize, augment or metric differ.")
+
+
+def test_a_missing_ranking_is_explained_by_other_images() -> None:
+    records = [
+        own(method, 0, accuracy, task=task, **BOTH, **changed)
+        for method, accuracy in (("linear", 0.4), ("vpt-deep", 0.5), ("ship", 0.6))
+        for task in ("bugs", "bees")
+        for changed in ({"data_fingerprint": "second"} if method == "ship" else {},)
+    ]
+    notes = table(build_report(pd.DataFrame(records)), "main-insects").notes
+    (note,) = (note for note in notes if note.startswith("No ranking of Linear probe, VPT-deep and SHIP"))
+    assert note.endswith("on the same images with the same draw, resize, augment and metric.")

@@ -17,7 +17,7 @@ from shipbench.report.analysis import embedding
 from shipbench.report.document import Report
 from shipbench.report.drawing.shapes import Grid, Marker, Shape
 from shipbench.report.drawing.shapes import Path as Line
-from tests.report.browser import CHROMIUM, MAIN_TABLE, Page, chromium_page, click, column, follow
+from tests.report.browser import CHROMIUM, MAIN_TABLE, Page, click, column, follow
 from tests.report.builders import DEMO_TASKS, histories, make_predictions, make_record, make_results, study_records
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -69,19 +69,6 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crowded")
     write_report(build_report(make_results(records)), folder, ("html",))
     return folder / "index.html"
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Page]:
-    with chromium_page() as page:
-        yield page
-
-
-@pytest.fixture
-def page(tab: Page, report: Path) -> Iterator[Page]:
-    tab.visit(report, 1440)
-    yield tab
-    assert tab.complaints() == []
 
 
 def test_a_click_on_a_column_sorts_its_rows_and_says_so(page: Page) -> None:

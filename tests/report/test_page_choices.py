@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shipbench.report import build_report, write_report
-from tests.report.browser import CHROMIUM, Page, chromium_page, click, column, follow
+from tests.report.browser import CHROMIUM, Page, click, column, follow
 from tests.report.builders import (
     DEMO_TASKS,
     make_predictions,
@@ -44,19 +43,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = build_report(make_results([*records, *few]), predictions=load)
     write_report(built, folder, ("html",))
     return folder / "index.html"
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Page]:
-    with chromium_page() as page:
-        yield page
-
-
-@pytest.fixture
-def page(tab: Page, report: Path) -> Iterator[Page]:
-    tab.visit(report, 1440)
-    yield tab
-    assert tab.complaints() == []
 
 
 def sentences(page: Page) -> list[str]:

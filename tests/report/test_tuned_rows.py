@@ -353,3 +353,30 @@ def test_runs_of_an_earlier_decision_for_the_winner_count_as_its_own() -> None:
     runs.append(again["run_id"])
     report = build_report(make_results([*records, again]), tunings=tunings)
     assert list(report.results["tuning"]).count("chosen") == len(DEMO_TASKS) + 1
+
+
+def tuned_copies(records: Records) -> Records:
+    return [{**record, "run_id": f"{record['run_id']}-t", "protocol": "validation"} for record in records]
+
+
+def test_a_main_table_of_some_settings_has_their_differences_to_published_rows_alone() -> None:
+    records = grid(("vpt-deep", "linear"), VTAB_TASKS, (0,), best_test_acc=float("nan"))
+    tuned = tuned_copies([record for record in records if record["method"] == "linear"])
+    (overview,) = build_report(make_results([*records, *tuned])).overviews
+    (detail,) = (result.detail for result in overview.results if result.settings == ("tuned",) and result.detail)
+    differences = [row.cells[0].value for row in detail.rows if row.kind == "difference"]
+    assert differences
+    assert set(differences) == {"Linear probe (tuned): ours minus published"}
+
+
+@pytest.mark.parametrize("methods", [("linear", "ship"), ("linear", "vpt-deep", "ship")])
+def test_the_caption_of_a_figure_speaks_of_the_seeds_of_its_own_rows(methods: tuple[str, ...]) -> None:
+    records = grid(methods, DEMO_TASKS, (0, 1), best_test_acc=float("nan"))
+    tuned = tuned_copies([record for record in records if record["seed"] == 0])
+    (overview,) = build_report(make_results([*records, *tuned])).overviews
+    captions = {result.settings[0]: result.figure.caption.text for result in overview.results if result.figure}
+    assert {name: "standard deviation" in text for name, text in captions.items()} == {
+        "all": True,
+        "default": True,
+        "tuned": False,
+    }

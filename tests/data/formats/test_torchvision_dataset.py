@@ -16,6 +16,7 @@ from torchvision import datasets
 
 from shipbench.data import find, identities
 from shipbench.data.formats.torchvision_dataset import TorchvisionDataset
+from shipbench.data.formats.torchvision_files import containers_of
 from shipbench.data.listings import Listing
 from shipbench.errors import InputError
 from shipbench.tasks.catalogue import SplitName
@@ -200,6 +201,28 @@ def test_images_are_decoded_once_for_all_commands_until_a_file_changes(
     file.write_bytes(content)
     assert find(task, None, FINAL).identity.fingerprint != final.fingerprint
     assert len(decoded) == 2 * decodings
+
+
+def test_an_order_of_its_own_is_part_of_what_a_class_reads(tmp_path: Path) -> None:
+    """INaturalist lists its folders in the order of the file system, which may change."""
+    tree(tmp_path, "images/a.png", "images/b.png")
+
+    class Indexed:
+        base_folder = "images"
+
+        def __init__(self, *names: str) -> None:
+            self.index = [(0, name) for name in names]
+
+        def __len__(self) -> int:
+            return len(self.index)
+
+    one, again, other = (
+        containers_of(Indexed(*names), tmp_path, {}) for names in (("a.png", "b.png"),) * 2 + (("b.png", "a.png"),)
+    )
+    assert one is not None
+    assert other is not None
+    assert (one, one.files) == (again, other.files)
+    assert one.reader != other.reader
 
 
 def test_images_of_other_arguments_are_not_those_remembered(
