@@ -151,6 +151,17 @@ class AdaLora(PeftModel):
                 buffer.copy_(values[name])
 
 
+class Boft(PeftModel):
+    """BOFT, whose linear layers rotate their inputs block by block."""
+
+    def __init__(self, tuner: Any, layers: Sequence[str], width: int, num_classes: int) -> None:
+        super().__init__(tuner, layers, width, num_classes)
+        from .peft_boft import BlockRotated
+
+        for name in layers:
+            BlockRotated.replace(self.backbone.get_submodule(name))
+
+
 class Frod(PeftModel):
     """FRoD, whose frozen factors U follow from the eigenvectors V, which are stored, and from the weights."""
 
@@ -178,7 +189,7 @@ class Psoft(PeftModel):
                     module.register_buffer(name, buffer, persistent=True)
 
 
-_MODELS: Mapping[str, type[PeftModel]] = {"adalora": AdaLora, "frod": Frod, "psoft": Psoft}
+_MODELS: Mapping[str, type[PeftModel]] = {"adalora": AdaLora, "boft": Boft, "frod": Frod, "psoft": Psoft}
 
 
 def build_peft(variant: Variant, context: BuildContext) -> Built:
