@@ -175,7 +175,8 @@ def _step_flops(ready: preparation.Assembled, options: EndToEndOptions, compute:
         with compute.autocast():
             loss = ready.trained.loss(images, labels)  # type: ignore[operator]
         # As in training, gradients are computed outside autocast.
-        loss.backward()
+        with compute.products():
+            loss.backward()
 
     ready.trained.train()
     training = count_flops(step)

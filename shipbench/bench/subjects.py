@@ -73,7 +73,8 @@ class Subject:
             self.optimizer.zero_grad(set_to_none=True)
         with self.batch.compute.autocast():
             loss = loss_of(self.batch.images, self.batch.labels)
-        loss.backward()
+        with self.batch.compute.products():
+            loss.backward()
         if self.optimizer is not None:
             self.optimizer.step()
 
@@ -91,6 +92,9 @@ def make_subject(name: str, prompt_length: int | None, model: nn.Module, batch: 
 
 def compile_subject(source: Subject, warn: Callable[[str], None]) -> Subject | None:
     """Return ``source`` compiled by ``torch.compile`` and warmed up; if that fails, warn and return None."""
+    if source.batch.compute.lacks_bf16:
+        warn(f"{source.name} is measured only without torch.compile, which leaves bf16 without instructions slow")
+        return None
     compiled = replace(
         source,
         forward=torch.compile(source.forward),

@@ -6,6 +6,8 @@ import ctypes
 import platform
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,11 +31,27 @@ class ComputeContext:
     device: torch.device
     precision: str
 
-    def autocast(self) -> torch.autocast:
-        """Return torch's autocast context for bf16, disabled in fp32."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context of forward passes: torch's autocast for bf16, disabled in fp32, and ``products``."""
         import torch
 
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        cast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        return _both(cast, self.products()) if self.lacks_bf16 else cast
+
+    def products(self) -> AbstractContextManager[object]:
+        """Return the context of backward passes, in which a CPU without bf16 instructions multiplies in fp32."""
+        if not self.lacks_bf16:
+            return nullcontext()
+        from shipbench.hardware.products import ProductsInFp32
+
+        return ProductsInFp32()  # type: ignore[no-untyped-call]
+
+    @property
+    def lacks_bf16(self) -> bool:
+        """Whether the precision is bf16, on a CPU that has no instructions for it."""
+        # What torch says of the instructions of a CPU is known on x86 alone.
+        on_x86 = self.device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")
+        return self.precision == "bf16" and on_x86 and not _has_bf16(self.device)
 
     def wait(self) -> None:
         """Wait until the device has finished its work, for example before reading a clock."""
@@ -128,6 +146,12 @@ def _has_no_bf16() -> bool:
     if flags is None or (int(release[1]), int(release[2])) < _LISTS_BF16:
         return False
     return not {"avx512_bf16", "amx_tile"} & set(flags[1].split())
+
+
+@contextmanager
+def _both(first: AbstractContextManager[object], second: AbstractContextManager[object]) -> Iterator[None]:
+    with first, second:
+        yield
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -76,7 +76,8 @@ class CapturedRun:
         with self.compute.autocast(), self._reading():
             batch = self.train.batch(indices) if self._gathered is None else self._gathered
             loss: Tensor = self.model.loss(batch, self.train.labels[indices])
-        loss.backward()
+        with self.compute.products():
+            loss.backward()
         self.optimizer.step()
         return loss.detach().unsqueeze(0)
 

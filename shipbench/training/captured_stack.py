@@ -91,7 +91,8 @@ class CapturedStack:
             images = self.train.batch(indices) if self._gathered is None else self._gathered
             losses = stacked_losses(self.models, parts, images, self.train.labels[indices])
         # No weight belongs to two runs, so the gradient of the sum holds the gradient of each loss.
-        torch.stack(losses).sum().backward()
+        with self.compute.products():
+            torch.stack(losses).sum().backward()
         for index in self._active:
             self.optimizers[index].step()
         return torch.stack([loss.detach() for loss in losses])

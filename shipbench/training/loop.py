@@ -242,7 +242,8 @@ class Trainer:
             loss: Tensor = self.model.loss(self.reader.batch(chosen), labels)  # type: ignore[operator]
         if weight != 1.0:
             loss = loss * weight
-        loss.backward()
+        with self.compute.products():
+            loss.backward()
         return loss.detach()
 
     def _with_evaluation(self, report: EpochReport) -> EpochReport:

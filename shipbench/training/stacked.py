@@ -245,7 +245,8 @@ class _Stack:
             labels = self.train.labels[sent(torch.cat(list(batches)), self.train.labels.device)]
             losses = stacked_losses(self.models, parts, images_of(self._views(), batches), labels)
         # No weight belongs to two runs, so the gradient of the sum holds the gradient of each loss.
-        torch.stack(losses).sum().backward()
+        with self.compute.products():
+            torch.stack(losses).sum().backward()
         for run in active:
             run.trainer.optimizer.step()
         return torch.stack([loss.detach() for loss in losses])
