@@ -274,7 +274,8 @@ def test_modules_that_only_give_queries_keys_and_values_get_the_fast_gradient(
 ) -> None:
     query, key, value = drawn(1, torch.bfloat16)[:3]
     torch.manual_seed(0)
-    expected = F.scaled_dot_product_attention(query, key, value, **options)
+    with ComputeContext(CPU, "bf16").products():
+        expected = F.scaled_dot_product_attention(query, key, value, **options)
     torch.manual_seed(0)
     with ComputeContext(CPU, "bf16").autocast(), attention_of_modules(nn.Identity(), CPU):
         out = F.scaled_dot_product_attention(query, key, value, **options)
@@ -287,7 +288,8 @@ def test_modules_keep_attention_of_other_shapes(shape: tuple[int, ...]) -> None:
     query, key, _ = drawn(1, torch.bfloat16)[:3]
     value = torch.randn(shape).bfloat16()
     call = (query[0, 0], key[0, 0], value) if len(shape) == 2 else (query, key, value)
-    expected = F.scaled_dot_product_attention(*call)
+    with ComputeContext(CPU, "bf16").products():
+        expected = F.scaled_dot_product_attention(*call)
     with ComputeContext(CPU, "bf16").autocast(), attention_of_modules(nn.Identity(), CPU):
         out = F.scaled_dot_product_attention(*call)
     assert torch.equal(out, expected)
